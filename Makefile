@@ -1,0 +1,58 @@
+# Every target does all of its own set-up: a fresh machine needs git, python3 (3.11 or newer) and make.
+#   make demo    the main job: a directory tree goes from behind one NAT to behind another
+#   make test    the tests         make check   format, lint, types, import arrows, then the tests
+#   make bench   speed, beside magic-wormhole in the same run
+#   make lock    write requirements/*.txt anew from pyproject.toml (needs uv)
+SHELL := /bin/sh
+BIN := .venv/bin
+STAMPS := .venv/.stamps
+
+.PHONY: setup setup-test system demo test check lint bench lock clean
+.DEFAULT_GOAL := test
+
+setup: $(STAMPS)/run
+setup-test: $(STAMPS)/test
+
+demo: system setup
+	@$(BIN)/midair demo
+
+test: system setup-test
+	$(BIN)/python -m pytest
+
+check: system setup-test lint
+	$(BIN)/python -m pytest
+
+lint: setup-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: system setup-test
+	$(BIN)/python benchmarks/transfer.py --output benchmarks/results/transfer.json
+
+# The system packages the lab needs, where we may install them; the lab itself says what is missing elsewhere.
+system:
+	@sh scripts/system-packages.sh
+
+$(STAMPS)/venv: scripts/make-venv.sh
+	@sh scripts/make-venv.sh .venv
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: $(STAMPS)/venv requirements/run.txt pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/run requirements/test.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+lock:
+	uv pip compile --universal --generate-hashes --no-header --python-version 3.11 \
+	  --group build pyproject.toml -o requirements/run.txt
+	uv pip compile --universal --generate-hashes --no-header --python-version 3.11 \
+	  --group build --group test pyproject.toml -o requirements/test.txt
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

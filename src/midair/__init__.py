@@ -1,0 +1,55 @@
+"""midair sends files straight from one computer to another over TCP, through the NATs in between.
+
+What stands here is public; everything else may change tomorrow. Names are imported when they are first used, so that
+``import midair`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from midair.config import ServerLimits, ServerURL, TraversalOptions
+    from midair.endpoint import Endpoint
+    from midair.errors import MidairError
+    from midair.port import LocalPort
+    from midair.server import Server
+    from midair.session import ReceiveSession, SendSession, Summary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Endpoint",
+    "LocalPort",
+    "MidairError",
+    "ReceiveSession",
+    "SendSession",
+    "Server",
+    "ServerLimits",
+    "ServerURL",
+    "Summary",
+    "TraversalOptions",
+    "__version__",
+]
+
+_HOMES = {
+    "Endpoint": "endpoint",
+    "LocalPort": "port",
+    "MidairError": "errors",
+    "ReceiveSession": "session",
+    "SendSession": "session",
+    "Server": "server",
+    "ServerLimits": "config",
+    "ServerURL": "config",
+    "Summary": "session",
+    "TraversalOptions": "config",
+}
+
+
+def __getattr__(name: str) -> object:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'midair' has no attribute {name!r}") from None
+    return getattr(import_module(f"midair.{home}"), name)
