@@ -1,0 +1,36 @@
+"""One port, many sockets: the only place that calls setsockopt, bind, listen and connect.
+
+:class:`LocalPort` is what a punch needs: one port number that listens and dials. The rest are ordinary connections, and
+closing them with care.
+"""
+
+from midair.port.closing import abort, retire
+from midair.port.failures import ConnectFailedError, ConnectFailure, PortUnavailableError, classify
+from midair.port.listening import accept, listen_tcp
+from midair.port.local_port import LocalPort
+from midair.port.matrix import SocketRow, socket_table
+from midair.port.outgoing import connect_tcp, resolve
+from midair.port.own_address import source_address
+from midair.port.probe import probe_strategy
+from midair.port.rules import Strategy
+from midair.port.tuning import tune_for_bulk
+
+__all__ = [
+    "ConnectFailedError",
+    "ConnectFailure",
+    "LocalPort",
+    "PortUnavailableError",
+    "SocketRow",
+    "Strategy",
+    "abort",
+    "accept",
+    "classify",
+    "connect_tcp",
+    "listen_tcp",
+    "probe_strategy",
+    "resolve",
+    "retire",
+    "socket_table",
+    "source_address",
+    "tune_for_bulk",
+]
