@@ -1,0 +1,87 @@
+"""Asking a reflector, over a TCP connection that is already there, how this connection looks from outside.
+
+The connection stays open: its NAT mapping is the one the punch is about, and RFC 8489 section 6.2.2 keeps it open until
+the peers are connected, "as is required by some TCP NAT traversal techniques". Over TCP nothing is retransmitted; there
+is one request and one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from midair.endpoint import Endpoint
+from midair.stun.framing import Deframer
+from midair.stun.wire import (
+    BINDING,
+    ErrorCode,
+    MappedAddress,
+    Message,
+    MessageClass,
+    StunError,
+    XorMappedAddress,
+    decode,
+    encode,
+)
+
+__all__ = ["TI_SECONDS", "request_binding"]
+
+TI_SECONDS = 39.5
+"""RFC 8489 section 6.2.2: how long a client waits for an answer over TCP."""
+STRAY_MESSAGES_MAX = 16
+"""Messages that are not our answer, such as answers to requests given up before; more is a flood."""
+
+
+async def request_binding(sock: socket.socket, transaction_id: bytes, *, deadline: float = TI_SECONDS) -> Endpoint:
+    """The public endpoint of this connection, as its other end sees it.
+
+    ``sock`` is connected and non-blocking, and is left open, with nothing read past the answer. ``transaction_id`` is
+    12 random bytes. ``deadline`` is in seconds from now, ``TI_SECONDS`` at most. After a timeout or when cancelled,
+    part of an answer may have been read: the connection still holds the mapping, but do not ask on it again.
+
+    Raises: StunError, with ``code`` when the server answered with an error; TimeoutError; OSError.
+    """
+    request = Message(method=BINDING, message_class=MessageClass.REQUEST, transaction_id=transaction_id)
+    async with asyncio.timeout(min(deadline, TI_SECONDS)):
+        await asyncio.get_running_loop().sock_sendall(sock, encode(request))
+        deframer = Deframer()
+        for _ in range(STRAY_MESSAGES_MAX + 1):
+            answer = decode(await _next_message(sock, deframer))
+            if _answers(answer, transaction_id):
+                return _mapped_endpoint(answer)
+    raise StunError("the server sends other things than an answer")
+
+
+async def _next_message(sock: socket.socket, deframer: Deframer) -> bytes:
+    loop = asyncio.get_running_loop()
+    while True:
+        data = await loop.sock_recv(sock, deframer.missing)
+        if not data:
+            raise StunError("the server closed the connection without an answer")
+        if messages := deframer.feed(data):
+            return messages[0]
+
+
+def _answers(message: Message, transaction_id: bytes) -> bool:
+    responses = (MessageClass.SUCCESS, MessageClass.ERROR)
+    return message.transaction_id == transaction_id and message.message_class in responses
+
+
+def _mapped_endpoint(answer: Message) -> Endpoint:
+    if answer.method != BINDING:
+        raise StunError("the answer is to another method")
+    if answer.message_class is MessageClass.ERROR:
+        error = answer.first(ErrorCode)
+        if error is None:
+            raise StunError("the server refused without a reason")
+        raise StunError(f"the server refused with STUN error {error.code}", code=error.code)
+    if unknown := answer.unknown_required():  # section 6.3.3: the transaction has failed
+        raise StunError(f"the answer needs attribute 0x{unknown[0]:04x}, which we do not know")
+    mapped = answer.first(XorMappedAddress) or answer.first(MappedAddress)
+    if mapped is None:
+        raise StunError("the answer has no address")
+    # A dual-stack server may see an IPv4 client as ::ffff:192.0.2.1.
+    endpoint = Endpoint.of(str(mapped.endpoint.address), mapped.endpoint.port)
+    if endpoint.port == 0 or endpoint.address.is_unspecified or endpoint.address.is_multicast:
+        raise StunError("the answer's address cannot be anybody's")
+    return endpoint
