@@ -185,8 +185,8 @@ class Mailbox:
 
     def _explain(self, error: Exception) -> MidairError:
         if isinstance(error, InvalidStatus) and error.response.status_code == 429:
-            return QuotaError(f"The server at {self._server} has had too many connections from here.")
-        explained = ServerUnreachableError(f"The server at {self._server} cannot be reached: {_in_words(error)}.")
+            return QuotaError(f"the server at {self._server} has had too many connections from here")
+        explained = ServerUnreachableError(f"the server at {self._server} cannot be reached: {_in_words(error)}")
         explained.__cause__ = error
         return explained
 

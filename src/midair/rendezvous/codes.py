@@ -43,18 +43,18 @@ def parse_code(text: str) -> tuple[str, str]:
     Raises: UsageError, whose text does not repeat what was typed.
     """
     if len(text) > 4 * MAX_CODE_LENGTH:
-        raise UsageError("This is too long for a code.", hint=_HINT)
+        raise UsageError("this is too long for a code", hint=_HINT)
     code = _GAPS.sub("-", unicodedata.normalize("NFC", text).lower()).strip("-")
     number, _, secret = code.partition("-")
     if not code:
-        raise UsageError("The code is empty.", hint=_HINT)
+        raise UsageError("the code is empty", hint=_HINT)
     if len(code) > MAX_CODE_LENGTH:
-        raise UsageError(f"A code has at most {MAX_CODE_LENGTH} characters.", hint=_HINT)
+        raise UsageError(f"a code has at most {MAX_CODE_LENGTH} characters", hint=_HINT)
     if not _NUMBER.fullmatch(number):
-        raise UsageError("A code starts with its number.", hint=_HINT)
+        raise UsageError("a code starts with its number", hint=_HINT)
     if len(secret) < MIN_SECRET_LENGTH:
-        raise UsageError(f"A code has at least {MIN_SECRET_LENGTH} characters after its number.", hint=_HINT)
+        raise UsageError(f"a code has at least {MIN_SECRET_LENGTH} characters after its number", hint=_HINT)
     if not all(character == "-" or character.isalnum() for character in secret):
-        raise UsageError("A code has only letters, digits and dashes.", hint=_HINT)
+        raise UsageError("a code has only letters, digits and dashes", hint=_HINT)
     nameplate = str(int(number))
     return nameplate, f"{nameplate}-{secret}"

@@ -93,7 +93,7 @@ class Conversation:
         if self.peer_side is None:
             self.peer_side = side
         elif side != self.peer_side:
-            raise CrowdedError("Somebody else uses the same code at the same time.")
+            raise CrowdedError("somebody else uses the same code at the same time")
         # Phases this version does not know are for a newer one.
         if phase in self._taken or (phase not in ("pake", "version") and not self._is_numbered(phase)):
             return []
@@ -105,7 +105,7 @@ class Conversation:
         if not (phase.isascii() and phase.isdigit()) or (len(phase) > 1 and phase[0] == "0"):
             return False
         if len(phase) > 6 or int(phase) >= min(self._next_in + REORDER_WINDOW, MAX_MESSAGES):
-            raise RemoteProtocolError("The other side sent a message far out of turn.")
+            raise RemoteProtocolError("the other side sent a message far out of turn")
         return True
 
     def _drain(self) -> list[Outcome]:
@@ -117,7 +117,7 @@ class Conversation:
             try:
                 self._key = self._exchange.finish(self._stash.pop("pake"))
             except KeyExchangeError as error:
-                raise RemoteProtocolError(f"The other side's key exchange is broken: {error}.") from error
+                raise RemoteProtocolError(f"the other side's key exchange is broken: {error}") from error
             outcomes.append(self._post("version", msgspec.json.encode(self._versions)))
         if not self._confirmed:
             if "version" not in self._stash:
@@ -133,14 +133,14 @@ class Conversation:
         try:
             text = unseal(key, self.peer_side, "version", body)
         except UnsealError:
-            raise WrongCodeError("The codes on the two sides differ, or somebody tried to guess yours.") from None
+            raise WrongCodeError("the codes on the two sides differ, or somebody tried to guess yours") from None
         try:
             versions = _VERSIONS_DECODER.decode(text).app_versions
         except (msgspec.DecodeError, RecursionError) as error:
-            raise RemoteProtocolError("The other side's version message cannot be read.") from error
+            raise RemoteProtocolError("the other side's version message cannot be read") from error
         if versions.get("role") == self._role:
             both = "send" if self._role == "sender" else "receive"
-            raise IncompatibleError(f"Both sides want to {both}.", hint="One side sends, the other receives.")
+            raise IncompatibleError(f"both sides want to {both}", hint="One side sends, the other receives.")
         self._confirmed = True
         return Confirmed(key=key, peer_versions=versions)
 
@@ -150,7 +150,7 @@ class Conversation:
         try:
             return unseal(self._key, self.peer_side, phase, body)
         except UnsealError:
-            raise RemoteProtocolError("A message was changed on its way through the server.") from None
+            raise RemoteProtocolError("a message was changed on its way through the server") from None
 
     def _post(self, phase: str, message: bytes) -> Posted:
         assert self._key is not None

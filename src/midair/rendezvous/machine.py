@@ -199,7 +199,7 @@ class Machine:
                 return self._fail(self._lonely(), now)
             case Timer.CONFIRM:
                 return self._fail(
-                    PeerLostError("The other side went away before it proved that it knows the code."), now
+                    PeerLostError("the other side went away before it proved that it knows the code"), now
                 )
             case Timer.CLOSE:
                 return self._end()
@@ -226,7 +226,7 @@ class Machine:
             case wire.Allocated(nameplate=nameplate) if self._stage is Stage.ALLOCATING:
                 # The code must come back from a person's hands as it left ours.
                 if len(nameplate) > 9 or str(int(nameplate)) != nameplate:
-                    return self._fail(RemoteProtocolError("The server gave out a strange number."), now)
+                    return self._fail(RemoteProtocolError("the server gave out a strange number"), now)
                 self._nameplate = nameplate
                 self._enter(Stage.CLAIMING)
                 return [self._claim()]
@@ -439,12 +439,12 @@ class Machine:
         return Transmit(frame=wire.Ping(ping=self._pings))
 
     def _unreachable(self, reason: str) -> ServerUnreachableError:
-        return ServerUnreachableError(f"The server at {self._plan.server} cannot be reached: {reason}.")
+        return ServerUnreachableError(f"the server at {self._plan.server} cannot be reached: {reason}")
 
     def _violation(self, reason: str) -> RemoteProtocolError:
-        return RemoteProtocolError(f"The server at {self._plan.server} breaks its protocol: {reason}.")
+        return RemoteProtocolError(f"the server at {self._plan.server} breaks its protocol: {reason}")
 
     def _lonely(self) -> MidairError:
         if self._plan.role == "receiver":
-            return UnknownCodeError(f"Nobody waits under number {self._nameplate} at {self._plan.server}.")
-        return PeerLostError("Nobody came to receive in time.")
+            return UnknownCodeError(f"nobody waits under number {self._nameplate} at {self._plan.server}")
+        return PeerLostError("nobody came to receive in time")

@@ -255,7 +255,7 @@ class Meeting:
         if self._failure is not None:
             raise self._failure
         if self._closing:
-            raise PeerLostError("This meeting is closed.")
+            raise PeerLostError("this meeting is closed")
 
     async def _until(self, ready: Callable[[], bool]) -> None:
         while not ready():

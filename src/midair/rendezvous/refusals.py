@@ -15,7 +15,7 @@ def refusal(text: str, what: str) -> MidairError:
     """The error for the server's own words; these are shown without control characters, cut short."""
     shown = "".join(character if character.isprintable() else "?" for character in text[:200])
     if text.strip().lower() == "crowded":
-        return CrowdedError("Two others already use this code.")
+        return CrowdedError("two others already use this code")
     if _LIMIT.search(text[:200]):
-        return QuotaError(f"The server's limit is reached: {shown.removeprefix('limit:').strip()}.")
+        return QuotaError(f"the server's limit is reached: {shown.removeprefix('limit:').strip()}")
     return RemoteProtocolError(f"{what}: {shown}.")
