@@ -1,0 +1,59 @@
+"""The reflector: answers STUN requests over TCP with the endpoint they came from (RFC 8489 section 6.2.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from midair.config import ServerLimits
+from midair.endpoint import Endpoint
+from midair.port import retire
+from midair.server.metrics import Metrics
+from midair.stun.framing import Deframer
+from midair.stun.responder import respond
+from midair.stun.wire import StunError
+
+__all__ = ["Reflector"]
+
+MAX_REQUEST_BYTES = 548
+"""RFC 8489 section 6.1: what a request may have where the path MTU is unknown. A binding request has under 100."""
+SEND_SECONDS = 10.0
+"""How long a client may leave its answers unread."""
+
+
+class Reflector:
+    """All STUN connections of one server."""
+
+    def __init__(self, limits: ServerLimits, metrics: Metrics) -> None:
+        self._limits = limits
+        self._metrics = metrics
+
+    async def serve(self, sock: socket.socket, source: Endpoint) -> None:
+        """One connection, until it ends, errs, is silent for too long or has asked too often.
+
+        The client closes it, as RFC 8489 section 6.2.2 wants: as long as it is open, the NAT keeps the mapping. The
+        socket is closed in the end; cancelling closes it at once.
+        """
+        loop = asyncio.get_running_loop()
+        deframer = Deframer(max_bytes=MAX_REQUEST_BYTES)
+        left = self._limits.stun_requests_per_connection
+        with sock, contextlib.suppress(OSError):  # TimeoutError is one
+            while left > 0:
+                async with asyncio.timeout(self._limits.stun_idle_seconds):
+                    data = await loop.sock_recv(sock, 2048)
+                if not data:
+                    return
+                try:
+                    requests = deframer.feed(data)
+                    answers = [respond(request, source) for request in requests[:left]]
+                except StunError:
+                    self._metrics.refused("stun-malformed")
+                    break
+                left -= len(requests)
+                self._metrics.stun_requests.inc(len(answers))
+                async with asyncio.timeout(SEND_SECONDS):
+                    await loop.sock_sendall(sock, b"".join(answer for answer in answers if answer is not None))
+            else:
+                self._metrics.refused("stun-requests")
+            await retire(sock)

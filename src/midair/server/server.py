@@ -1,0 +1,229 @@
+"""One server: takes connections on its listeners and hands each to what its first bytes ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from midair.config import ServerLimits
+from midair.endpoint import Endpoint
+from midair.port import accept
+from midair.relay.wire import Refusal
+from midair.rendezvous.wire import MAX_FRAME_BYTES
+from midair.server.admission import Admission, Entry, owner_of
+from midair.server.first_bytes import Kind, detect
+from midair.server.http import Pages
+from midair.server.mailboxes import Mailboxes
+from midair.server.memory import MemoryStore
+from midair.server.metrics import Metrics
+from midair.server.reflector import Reflector
+from midair.server.relay import Relay, refuse_leg
+from midair.server.store import MailboxStore
+from midair.server.web import LINGER_SECONDS, WebConnection, WebSettings
+
+__all__ = ["Server"]
+
+log = logging.getLogger("midair.server")
+
+FRAME_OVERHEAD_BYTES = 1024
+"""What JSON and the other fields add to a mailbox message."""
+FRAMES_BESIDE_MESSAGES = 64
+"""Frames other than messages that may wait for a slow reader: acks and answers."""
+ACCEPT_PAUSE_SECONDS = 0.5
+"""How long no connection is taken after the system had no descriptor or memory for one."""
+REFUSED_SECONDS = 2.0
+"""How long a connection above the limits may take to ask for what it will be refused."""
+
+_REFUSAL_REASONS = {Entry.TOLD_FULL: "connections", Entry.TOLD_TOO_MANY: "connections-per-address"}
+_REFUSAL_TEXTS = {
+    Entry.TOLD_FULL: "this server has no room for another connection",
+    Entry.TOLD_TOO_MANY: "too many connections from your address",
+}
+
+
+class Server:
+    """The meeting point on one or more listening sockets, which it owns from the start on.
+
+    An asynchronous context manager: serves inside the block, stops at its end. The sockets must be non-blocking, as
+    :func:`midair.port.listen_tcp` makes them.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        limits: ServerLimits | None = None,
+        store: MailboxStore | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        motd: str | None = None,
+    ) -> None:
+        """``ssl_context`` adds TLS for HTTP and the mailbox; without it, and besides it, they are served in the clear.
+
+        ``motd`` is shown to everybody who meets here.
+        """
+        self.limits = limits or ServerLimits()
+        self.metrics = Metrics()
+        self._listeners = list(listeners)
+        self._ssl_context = ssl_context
+        self._admission = Admission(self.limits)
+        self._mailboxes = Mailboxes(store or MemoryStore(self.limits), self.limits, self.metrics, motd=motd)
+        self._reflector = Reflector(self.limits, self.metrics)
+        self._relay = Relay(self.limits, self.metrics)
+        self._web = {secure: self._web_settings(secure=secure, motd=motd) for secure in (False, True)}
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], Kind | None] = {}
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where it listens."""
+        return [Endpoint.from_sockaddr(listener.getsockname()) for listener in self._listeners]
+
+    async def start(self) -> None:
+        """Begins to serve."""
+        self._accepting = {asyncio.create_task(self._accept_forever(listener)) for listener in self._listeners}
+        self._accepting.add(asyncio.create_task(self._mailboxes.prune_forever()))
+
+    async def stop(self) -> None:
+        """Stops at once: closes the listeners and all connections. Idempotent. Cancelling leaves some to be closed."""
+        await self._stop_accepting()
+        await _cancel(self._serving)
+
+    async def drain(self) -> None:
+        """Stops gracefully: takes nobody in, sends those who meet or wait away, lets relayed pairs finish, then stops.
+
+        Takes ``limits.drain_seconds`` at most. Cancelling leaves some connections open; :meth:`stop` closes them.
+        """
+        await self._stop_accepting()
+        self._mailboxes.send_away()
+        self._relay.send_away()
+        await _cancel([task for task, kind in self._serving.items() if kind in (None, Kind.STUN)])
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=self.limits.drain_seconds)
+        await self.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _web_settings(self, *, secure: bool, motd: str | None) -> WebSettings:
+        limits = self.limits
+        return WebSettings(
+            pages=Pages(metrics=self.metrics.render, secure=secure, motd=motd),
+            handler=self._mailboxes,
+            metrics=self.metrics,
+            message_bytes=min(limits.message_bytes + FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES),
+            waiting_frames=limits.messages_per_mailbox + FRAMES_BESIDE_MESSAGES,
+            idle_seconds=limits.connection_idle_seconds,
+        )
+
+    async def _stop_accepting(self) -> None:
+        await _cancel(self._accepting)
+        self._accepting = set()
+        for listener in self._listeners:
+            listener.close()
+
+    async def _accept_forever(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, source = await accept(listener)
+            except OSError as error:
+                log.warning("no connection can be taken for now: %s", error.strerror)
+                self.metrics.refused("accept")
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            owner = owner_of(source)
+            entry = self._admission.enter(owner)
+            if entry is Entry.DROPPED:
+                self.metrics.refused("dropped")
+                sock.close()
+                continue
+            task = asyncio.create_task(self._serve(sock, source, entry))
+            self._serving[task] = None
+            task.add_done_callback(partial(self._served, sock, owner))
+
+    def _served(self, sock: socket.socket, owner: str, task: asyncio.Task[None]) -> None:
+        # Here and not in the task: one that is cancelled before its first step never gets to its own clean-up.
+        sock.close()
+        self._admission.leave(owner)
+        del self._serving[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a connection failed", exc_info=error)
+
+    async def _serve(self, sock: socket.socket, source: Endpoint, entry: Entry) -> None:
+        admitted = entry is Entry.ADMITTED
+        loop = asyncio.get_running_loop()
+        seconds = self.limits.first_bytes_seconds if admitted else min(REFUSED_SECONDS, self.limits.first_bytes_seconds)
+        deadline = loop.time() + seconds
+        try:
+            async with asyncio.timeout_at(deadline):
+                kind = await detect(sock)
+        except TimeoutError:
+            self.metrics.refused("silent")
+            return
+        except OSError:
+            return
+        if kind is None:
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = kind
+        if not admitted:
+            self.metrics.refused(_REFUSAL_REASONS[entry])
+        with self.metrics.open_connection(kind.value):
+            match kind:
+                case Kind.STUN:
+                    if admitted:
+                        await self._reflector.serve(sock, source)
+                case Kind.RELAY:
+                    if admitted:
+                        await self._relay.serve(sock, source, deadline)
+                    else:
+                        await refuse_leg(sock, Refusal(word="quota", text=_REFUSAL_TEXTS[entry]))
+                case Kind.TLS if self._ssl_context is None:
+                    self.metrics.refused("tls-not-configured")
+                case Kind.HTTP | Kind.TLS:
+                    await self._serve_web(sock, source, deadline, kind, None if admitted else _REFUSAL_TEXTS[entry])
+
+    async def _serve_web(
+        self, sock: socket.socket, source: Endpoint, deadline: float, kind: Kind, refusal: str | None
+    ) -> None:
+        connection = WebConnection(self._web[kind is Kind.TLS], refusal=refusal)
+        self._mailboxes.expect(connection, source)
+        try:
+            loop = asyncio.get_running_loop()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    if kind is Kind.TLS:
+                        await loop.connect_accepted_socket(
+                            lambda: connection, sock, ssl=self._ssl_context, ssl_shutdown_timeout=LINGER_SECONDS
+                        )
+                    else:
+                        await loop.connect_accepted_socket(lambda: connection, sock)
+            except OSError:  # TimeoutError and ssl.SSLError are among them
+                self.metrics.refused("tls-handshake")
+                return
+            try:
+                await connection.run(deadline)
+            finally:
+                connection.abort()
+                await connection.wait_lost()
+        finally:
+            self._mailboxes.forget(connection)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)
