@@ -1,0 +1,282 @@
+"""The agent: decides which connections are tried and which one is taken. Pure; :mod:`midair.traversal.race` drives it
+with what happens to sockets and with the clock.
+
+Both sides dial every candidate of the other and listen; every connection that opens proves the session key. With
+crossing SYNs, several networks and a relay there can be many good ones, and both sides must end in the same:
+
+* The controlling side (RFC 8445 2.3) nominates the first direct connection that is authenticated, by a record on that
+  very connection, or the relay's once the head start is over.
+* The controlled side answers the first nomination it gets, on the same connection, chooses that one, and answers
+  no other.
+* The controlling side chooses only what was answered. While an answer is out for more than ACK_SECONDS it nominates
+  another one too. Since the peer answers only one, that cannot make two choices.
+
+What remains is the case no protocol solves: the chosen connection dies while the answer is on its way. Then the
+controlled side holds a dead connection, which it finds out, and the controlling one finds no path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from midair.endpoint import Endpoint
+from midair.traversal.attempt import Attempt, Happening, Stage
+from midair.traversal.explanation import no_path, why_not_direct
+from midair.traversal.steps import (
+    Accepted,
+    Acknowledge,
+    AcknowledgementSent,
+    AgentEvent,
+    Authenticate,
+    Authenticated,
+    Choose,
+    Command,
+    ConnectionDied,
+    Dial,
+    Fail,
+    Failed,
+    Nominate,
+    Nominated,
+    NominationAcked,
+    Opened,
+    Rejected,
+    RelayFailed,
+    RelayReady,
+    Retire,
+    Started,
+    Tick,
+    WakeAt,
+)
+from midair.traversal.targets import Target
+
+__all__ = ["ACK_SECONDS", "MAX_PROVING", "Agent", "Plan"]
+
+ACK_SECONDS = 3.0
+"""How long the answer to a nomination may take before another connection is nominated as well."""
+MAX_PROVING = 32
+"""Connections whose other end is not known yet; half of them are kept for addresses the peer has named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be tried, as both sides have agreed."""
+
+    controlling: bool
+    remotes: tuple[Endpoint, ...]
+    """The peer's candidates, best first."""
+    direct: bool
+    """Dial and accept."""
+    relay: bool
+    """A relay leg is being opened."""
+    head_start: float
+    """Seconds direct connections have before the relay is taken."""
+    deadline: float
+    """Seconds until it all has failed; ACK_SECONDS more while an answer is out."""
+    why_not: str = ""
+    """Where ``direct`` or ``relay`` is False: why, for a person."""
+
+
+class Agent:
+    """One side. ``handle`` takes every event with the time in seconds and returns commands; the last event is the end
+    when it returned Choose or Fail. After that it only retires what still comes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._targets = [Target(endpoint=remote) for remote in plan.remotes] if plan.direct else []
+        self._target_of: dict[str, Target] = {}
+        self._attempts: dict[str, Attempt] = {}
+        self._started: float | None = None
+        self._decided = False
+        self._nominated_at = 0.0
+        self._relay_trouble = "" if plan.relay else (plan.why_not or "it was not allowed")
+        self._dial_count = 0
+        self._strangers = 0
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is over."""
+        return self._decided
+
+    @property
+    def dials(self) -> int:
+        """SYNs dialled so far, retries among them; not what the kernel repeats."""
+        return sum(target.sent for target in self._targets)
+
+    def handle(self, event: AgentEvent, now: float) -> list[Command]:
+        """What to do about it, in this order."""
+        commands = self._take(event, now)
+        if self._started is not None and not self._decided:
+            commands += self._advance(now, self._started)
+        return commands
+
+    # -- one event --
+
+    def _take(self, event: AgentEvent, now: float) -> list[Command]:
+        match event:
+            case Started():
+                self._started = now
+                for each in self._targets:
+                    each.next_at = now
+            case Tick():
+                pass
+            case Opened(id=key):
+                return [Authenticate(key)] if self._move(key, Happening.OPENED) else [Retire(key)]
+            case Failed(id=key, failure=failure, name=name):
+                target = self._target_of.get(key)
+                if target is not None and self._move(key, Happening.FAILED):
+                    target.failed(failure, name, now, started=self._start_time)
+            case Accepted(id=key, remote=remote):
+                return self._accepted(key, remote)
+            case Authenticated(id=key):
+                if not self._move(key, Happening.AUTHENTICATED):
+                    return [Retire(key)]
+            case Rejected(id=key, suspicion=suspicion):
+                self._rejected(key, suspicion, now)
+            case RelayReady(id=key):
+                if self._decided or not self._plan.relay:
+                    return [Retire(key)]
+                self._attempts[key] = Attempt(id=key, how="relay", remote=None, stage=Stage.READY)
+            case RelayFailed(text=text):
+                self._relay_trouble = text
+            case Nominated(id=key):
+                return self._nominated(key, now)
+            case NominationAcked(id=key) | AcknowledgementSent(id=key):
+                return self._acknowledged(key, now)
+            case ConnectionDied(id=key):
+                return self._died(key, now)
+        return []
+
+    def _accepted(self, key: str, remote: Endpoint) -> list[Command]:
+        proving = sum(attempt.stage is Stage.PROVING for attempt in self._attempts.values())
+        expected = any(target.endpoint.address == remote.address for target in self._targets)
+        limit = MAX_PROVING if expected else MAX_PROVING // 2
+        if self._decided or not self._plan.direct or proving >= limit:
+            return [Retire(key)]
+        self._attempts[key] = Attempt(id=key, how="accept", remote=remote, stage=Stage.PROVING)
+        return [Authenticate(key)]
+
+    def _rejected(self, key: str, suspicion: str, now: float) -> None:
+        target = self._target_of.get(key)
+        if not self._move(key, Happening.REJECTED):
+            return
+        if target is not None:
+            target.rejected(suspicion, now, started=self._start_time)
+        else:
+            self._strangers += 1
+
+    def _nominated(self, key: str, now: float) -> list[Command]:
+        """Only the controlled side is told this. While one answer is being sent, a second nomination waits: it counts
+        when the first connection dies under the answer."""
+        answering = any(attempt.stage is Stage.NOMINATED for attempt in self._attempts.values())
+        if self._plan.controlling or not self._move(key, Happening.NOMINATED):
+            return []
+        self._nominated_at = now
+        return [] if answering else [Acknowledge(key)]
+
+    def _acknowledged(self, key: str, now: float) -> list[Command]:
+        attempt = self._attempts.get(key)
+        if attempt is None or not attempt.move(Happening.ACKNOWLEDGED):
+            return []
+        self._decided = True
+        reason = self._why_relayed(now) if attempt.how == "relay" else None
+        return [Choose(key, reason), *self._retire_all()]
+
+    def _died(self, key: str, now: float) -> list[Command]:
+        attempt, target = self._attempts.get(key), self._target_of.get(key)
+        if attempt is None or not self._move(key, Happening.DIED):
+            return []
+        if target is not None:
+            target.lost(now, started=self._start_time)
+        if attempt.how == "relay":
+            self._relay_trouble = "the connection through the relay broke"
+        if not self._plan.controlling:
+            for other in self._attempts.values():
+                if other.stage is Stage.NOMINATED:
+                    return [Acknowledge(other.id)]
+        return []
+
+    def _move(self, key: str, happening: Happening) -> bool:
+        attempt = self._attempts.get(key)
+        if attempt is None or not attempt.move(happening):
+            return False
+        if attempt.stage is Stage.ENDED:
+            del self._attempts[key]
+            self._target_of.pop(key, None)
+        return True
+
+    # -- what is due --
+
+    def _advance(self, now: float, started: float) -> list[Command]:
+        # With an answer still out the peer may have chosen already: giving up now would leave it alone with its choice.
+        overdue = now >= started + self._plan.deadline and not self._awaiting_answer(now)
+        if overdue or self._hopeless():
+            return self._fail()
+        commands = self._nominate(now, started) if self._plan.controlling else []
+        if not self._awaiting_answer(now):
+            commands += self._dial_due(now, started)
+        commands.append(WakeAt(self._next_wake(now, started)))
+        return commands
+
+    def _hopeless(self) -> bool:
+        # With a listener there is always hope: the peer may be able to dial us.
+        return not self._plan.direct and bool(self._relay_trouble)
+
+    def _nominate(self, now: float, started: float) -> list[Command]:
+        if self._awaiting_answer(now):
+            return []
+        ready = [attempt for attempt in self._attempts.values() if attempt.stage is Stage.READY]
+        relay_due = not self._plan.direct or now >= started + self._plan.head_start
+        for attempt in sorted(ready, key=lambda attempt: attempt.how == "relay"):
+            if attempt.how != "relay" or relay_due:
+                attempt.move(Happening.NOMINATED)
+                self._nominated_at = now
+                return [Nominate(attempt.id)]
+        return []
+
+    def _awaiting_answer(self, now: float) -> bool:
+        nominated = any(attempt.stage is Stage.NOMINATED for attempt in self._attempts.values())
+        return nominated and now < self._nominated_at + ACK_SECONDS
+
+    def _dial_due(self, now: float, started: float) -> list[Command]:
+        commands: list[Command] = []
+        for target in self._targets:
+            if target.next_at is not None and target.next_at <= now:
+                self._dial_count += 1
+                key = f"dial-{self._dial_count}"
+                target.dialled(now, started=started)
+                self._target_of[key] = target
+                self._attempts[key] = Attempt(id=key, how="dial", remote=target.endpoint, stage=Stage.DIALLING)
+                commands.append(Dial(key, target.endpoint))
+        return commands
+
+    def _next_wake(self, now: float, started: float) -> float:
+        times = [started + self._plan.head_start, self._nominated_at + ACK_SECONDS]
+        times += [target.next_at for target in self._targets if target.next_at is not None]
+        times.append(started + self._plan.deadline)
+        return min(time for time in times if time > now)
+
+    # -- the end --
+
+    def _fail(self) -> list[Command]:
+        self._decided = True
+        trouble = self._relay_trouble or "the other side did not take it in time"
+        reason = no_path(
+            self._targets, direct=self._plan.direct, relay_trouble=trouble, strangers_accepted=self._strangers
+        )
+        return [Fail(reason), *self._retire_all()]
+
+    def _retire_all(self) -> list[Command]:
+        others = [key for key, attempt in self._attempts.items() if attempt.stage is not Stage.CHOSEN]
+        for key in others:
+            self._move(key, Happening.RETIRED)
+        return [Retire(key) for key in others]
+
+    def _why_relayed(self, now: float) -> str:
+        if not self._plan.direct:
+            return self._plan.why_not or "only the relay was allowed"
+        return why_not_direct(self._targets, 0.0 if self._started is None else now - self._started)
+
+    @property
+    def _start_time(self) -> float:
+        assert self._started is not None, "nothing can happen to a dial before the start"
+        return self._started

@@ -1,0 +1,361 @@
+"""Drives the agent: sockets and tasks for its commands, events for what becomes of them.
+
+Every connection is a :class:`Leg` with at most one task that waits for something: its dial, then its authentication,
+then the peer's word on it. Retiring a leg happens beside the race, and may outlive it (:class:`Leftovers`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from midair import events
+from midair.channel import (
+    AuthenticationError,
+    Channel,
+    ChannelClosed,
+    RecordType,
+    Role,
+    SessionKey,
+    authenticate,
+)
+from midair.config import ServerURL
+from midair.endpoint import Endpoint, Family
+from midair.errors import ConnectionLostError, NoPathError, QuotaError, RemoteProtocolError
+from midair.port import ConnectFailedError, LocalPort, PortUnavailableError, Strategy, accept, retire
+from midair.relay import RelayError, open_leg
+from midair.traversal.agent import Agent
+from midair.traversal.report import AttemptLog
+from midair.traversal.result import Leftovers
+from midair.traversal.steps import (
+    Accepted,
+    Acknowledge,
+    AcknowledgementSent,
+    AgentEvent,
+    Authenticate,
+    Authenticated,
+    Choose,
+    Command,
+    ConnectionDied,
+    Dial,
+    Fail,
+    Failed,
+    Nominate,
+    Nominated,
+    NominationAcked,
+    Opened,
+    Rejected,
+    RelayFailed,
+    RelayReady,
+    Retire,
+    Started,
+    Tick,
+    WakeAt,
+)
+
+__all__ = ["Race", "Winner"]
+
+_log = logging.getLogger("midair.traversal")
+
+AUTHENTICATION_SECONDS = 3.0
+"""One lost segment on a new connection is repeated after 1 s (RFC 6298 2); then there is time for a slow round trip."""
+SETTLE_SECONDS = 1.0
+"""How long a loser may go on proving itself: ended in the middle, it would be answered with a RST."""
+ACCEPT_PAUSE = 0.1
+"""Seconds to wait when accepting fails, which is when descriptors have run out."""
+MAX_PINGS = 64
+
+_RESULTS = {"closed": "ECONNRESET", "broken": "ECONNRESET", "timeout": "ETIMEDOUT"}
+"""What an authentication that failed is called in an event; the others were strangers."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Leg:
+    """One connection's socket, channel and task."""
+
+    id: str
+    how: Literal["dial", "accept", "relay"]
+    remote: Endpoint | None
+    sock: socket.socket | None = None
+    channel: Channel | None = None
+    task: asyncio.Task[None] | None = None
+    proving: bool = False
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """The authentication is over, one way or the other."""
+    retiring: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """The end of a race."""
+
+    channel: Channel
+    how: Literal["dial", "accept", "relay"]
+    reason: str | None
+    seconds: float
+
+
+class Race:
+    """One side's connections. ``open_relay`` at any time, then ``run``; ``abandon`` whenever that did not end well."""
+
+    def __init__(self, key: SessionKey, role: Role, on_event: events.Listener) -> None:
+        self.leftovers = Leftovers()
+        self._key = key
+        self._role = role
+        self._on_event = on_event
+        self._happened: asyncio.Queue[AgentEvent | BaseException] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._relay: asyncio.Task[None] | None = None
+        self._legs: dict[str, Leg] = {}
+        self._accepted = 0
+        self._port: LocalPort | None = None
+        self._attempts = AttemptLog()
+
+    def open_relay(self, server: ServerURL, token: bytes, side: bytes, *, seconds: float) -> None:
+        """Begin to open a leg to the relay, and wait there for the peer as long as that."""
+        self._relay = self._spawn(self._open_relay(server, token, side, seconds))
+
+    def drop_relay(self) -> None:
+        """The relay is not wanted after all."""
+        if self._relay is not None:
+            self._relay.cancel()
+
+    async def run(self, agent: Agent, port: LocalPort | None) -> Winner:
+        """Start now; race over ``port`` (None: only the relay) until one connection is agreed on.
+
+        Cancelling leaves everything as it is: call ``abandon``. Raises: NoPathError.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._port = port
+        for family in sorted(port.families) if port is not None else ():
+            self._spawn(self._accept(family))
+        event: AgentEvent = Started()
+        wake = started
+        while True:
+            commands = agent.handle(event, loop.time())
+            for command in commands:
+                match command:
+                    case Choose(id=key, reason=reason):
+                        winner = self._legs.pop(key)
+                        assert winner.channel is not None
+                        await self._finish(unanswered=winner.how == "relay")
+                        return Winner(
+                            channel=winner.channel, how=winner.how, reason=reason, seconds=loop.time() - started
+                        )
+                    case Fail(reason=reason):
+                        self._report_unanswered()
+                        raise NoPathError(reason)
+                    case WakeAt(at=at):
+                        wake = at
+                    case _:
+                        self._carry_out(command)
+            event = await self._next(wake)
+
+    async def abandon(self) -> None:
+        """Close everything, the channels too, without patience. Idempotent."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            for leg in self._legs.values():
+                self.leftovers.sockets.update(_sockets(leg))
+            await self.leftovers.close_now()
+
+    # -- the loop --
+
+    async def _next(self, wake: float) -> AgentEvent:
+        try:
+            async with asyncio.timeout_at(wake):
+                event = await self._happened.get()
+        except TimeoutError:
+            return Tick()
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Dial(id=key, remote=remote):
+                leg = self._legs[key] = Leg(id=key, how="dial", remote=remote)
+                leg.task = self._spawn(self._dial(leg, remote))
+            case Authenticate(id=key):
+                leg = self._legs[key]
+                leg.proving = True
+                leg.task = self._spawn(self._prove(leg))
+            case Nominate(id=key) | Acknowledge(id=key):
+                self._spawn(self._send_nomination(self._legs[key]))
+            case Retire(id=key):
+                if key in self._legs:
+                    self._retire(self._legs.pop(key))
+            case Choose() | Fail() | WakeAt():
+                raise AssertionError("run() takes these itself")
+
+    async def _finish(self, *, unanswered: bool) -> None:
+        """One is chosen: the others are retired, and nobody is accepted any more."""
+        if unanswered:
+            self._report_unanswered()
+        self._tell(self._attempts.flush())
+        legs, self._legs = self._legs, {}
+        rest = self._tasks - {leg.task for leg in legs.values()} - {task for task in self._tasks if task.done()}
+        for leg in legs.values():
+            self._retire(leg)
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._happened.put_nowait(error)  # a mistake of ours; run() raises it
+
+    # -- one leg --
+
+    async def _dial(self, leg: Leg, remote: Endpoint) -> None:
+        assert self._port is not None
+        try:
+            leg.sock = await self._port.connect(remote)
+        except ConnectFailedError as error:
+            self._legs.pop(leg.id, None)
+            self._note(leg, error.errno_name)
+            self._happened.put_nowait(Failed(leg.id, error.failure, error.errno_name))
+            return
+        self._happened.put_nowait(Opened(leg.id))
+
+    async def _accept(self, family: Family) -> None:
+        assert self._port is not None
+        if self._port.strategy is Strategy.EXCLUSIVE:
+            return  # the port is one socket; it is worth more as a dial
+        try:
+            listener = self._port.listen(family)
+        except PortUnavailableError as error:
+            _log.debug("cannot listen on IPv%d: %s", family, error)
+            return
+        while True:
+            try:
+                sock, remote = await accept(listener)
+            except OSError as error:
+                _log.debug("cannot accept: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            self._accepted += 1
+            key = f"accept-{self._accepted}"
+            self._legs[key] = Leg(id=key, how="accept", remote=remote, sock=sock)
+            self._happened.put_nowait(Accepted(key, remote))
+
+    async def _open_relay(self, server: ServerURL, token: bytes, side: bytes, seconds: float) -> None:
+        try:
+            sock = await open_leg(server, token, side, timeout=seconds)
+        except (RelayError, QuotaError) as error:
+            self._happened.put_nowait(RelayFailed(str(error)))
+            return
+        leg = self._legs["relay"] = Leg(id="relay", how="relay", remote=None, sock=sock, proving=True)
+        leg.task = asyncio.current_task()
+        await self._prove(leg)
+
+    async def _prove(self, leg: Leg) -> None:
+        assert leg.sock is not None
+        try:
+            leg.channel = await authenticate(
+                leg.sock, self._key, self._role, secrets.token_bytes(32), timeout=AUTHENTICATION_SECONDS
+            )
+        except AuthenticationError as error:
+            self._legs.pop(leg.id, None)
+            self._note(leg, _RESULTS.get(error.suspicion, "stranger"))
+            if leg.how == "relay":
+                self._happened.put_nowait(RelayFailed(f"nobody proved the key there ({error})"))
+            else:
+                self._happened.put_nowait(Rejected(leg.id, error.suspicion))
+            return
+        finally:
+            leg.settled.set()
+        self._note(leg, "ok")
+        self._happened.put_nowait(RelayReady(leg.id) if leg.how == "relay" else Authenticated(leg.id))
+        await self._await_nomination(leg, leg.channel)
+
+    async def _await_nomination(self, leg: Leg, channel: Channel) -> None:
+        try:
+            for _ in range(MAX_PINGS):
+                record = await channel.receive_async()
+                if record.type == RecordType.NOMINATE:
+                    controlling = self._role is Role.A
+                    self._happened.put_nowait(NominationAcked(leg.id) if controlling else Nominated(leg.id))
+                    return
+                if record.type != RecordType.PING:
+                    break
+        except (ConnectionLostError, RemoteProtocolError, ChannelClosed) as error:
+            _log.debug("%s ended: %s", leg.id, error)
+        self._died(leg, channel)
+
+    async def _send_nomination(self, leg: Leg) -> None:
+        """The nomination, or the answer to it: the same record, in the other direction."""
+        assert leg.channel is not None
+        try:
+            await leg.channel.send_async(RecordType.NOMINATE, b"")
+        except ConnectionLostError:
+            self._died(leg, leg.channel)
+            return
+        if self._role is Role.B:
+            self._happened.put_nowait(AcknowledgementSent(leg.id))
+
+    def _died(self, leg: Leg, channel: Channel) -> None:
+        if self._legs.pop(leg.id, None) is not None:
+            channel.abort()
+            self._happened.put_nowait(ConnectionDied(leg.id))
+
+    def _retire(self, leg: Leg) -> None:
+        if leg.retiring:
+            return
+        leg.retiring = True
+        task = asyncio.get_running_loop().create_task(self._retire_in_peace(leg))
+        self.leftovers.retiring.add(task)
+        self.leftovers.sockets.update(_sockets(leg))
+        task.add_done_callback(self.leftovers.retiring.discard)
+
+    async def _retire_in_peace(self, leg: Leg) -> None:
+        if leg.task is not None:
+            if leg.proving:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SETTLE_SECONDS):
+                        await leg.settled.wait()
+            leg.task.cancel()
+            await asyncio.wait({leg.task})
+        for sock in _sockets(leg):
+            await retire(sock)
+            self.leftovers.sockets.discard(sock)
+
+    # -- the story --
+
+    def _note(self, leg: Leg, result: str) -> None:
+        if leg.how != "relay" and not leg.retiring:
+            self._tell(self._attempts.note(leg.how, str(leg.remote), result))
+
+    def _report_unanswered(self) -> None:
+        for leg in self._legs.values():
+            if leg.how == "dial" and leg.sock is None:
+                self._note(leg, "ETIMEDOUT")
+        self._tell(self._attempts.flush())
+
+    def _tell(self, told: Iterable[events.Event]) -> None:
+        for event in told:
+            self._on_event(event)
+
+
+def _sockets(leg: Leg) -> set[socket.socket]:
+    return {leg.sock} if leg.sock is not None else set()

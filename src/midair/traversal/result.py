@@ -1,0 +1,78 @@
+"""What a traversal ends in: one channel, how it came about, and what is still to be tidied up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from typing import Literal
+
+from midair.channel import Channel
+from midair.endpoint import Endpoint
+from midair.port import LocalPort
+
+__all__ = ["Leftovers", "PathResult"]
+
+
+class Leftovers:
+    """The port, the reflector's connections and the losers of the race.
+
+    The listener stays open behind a chosen connection: closing it would answer a late SYN of the peer with a RST.
+    """
+
+    def __init__(self) -> None:
+        self.port: LocalPort | None = None
+        self.sockets: set[socket.socket] = set()
+        """What is open for certain only until its task has retired it."""
+        self.retiring: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Waits for the losers to be retired, two seconds at most, then closes everything. Idempotent.
+
+        Cancelling closes everything at once.
+        """
+        try:
+            if self.retiring:
+                await asyncio.wait(self.retiring)
+        finally:
+            await self.close_now()
+
+    async def close_now(self) -> None:
+        """The same without patience."""
+        if self.port is not None:
+            self.port.close()
+        tasks = set(self.retiring)
+        for task in tasks:
+            task.cancel()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            for sock in self.sockets:
+                sock.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathResult:
+    """The chosen connection. The caller owns the channel, and calls ``close_leftovers`` when the transfer is over."""
+
+    channel: Channel
+    path: Literal["direct", "relay"]
+    how: Literal["dial", "accept", "relay"]
+    """What it was on this side; with crossing SYNs it is a dial on both."""
+    local: Endpoint
+    remote: Endpoint
+    attempts: int
+    """SYNs dialled on this side, retries among them."""
+    seconds: float
+    """From the agreed start to the choice."""
+    reason: str | None
+    """When relayed: why not direct."""
+    leftovers: Leftovers = field(default_factory=Leftovers)
+
+    async def close_leftovers(self) -> None:
+        """Close everything but the channel: losers, the reflector's connections, the port. Idempotent.
+
+        Takes two seconds at most; cancelling closes it all at once.
+        """
+        await self.leftovers.close()
