@@ -30,7 +30,7 @@ _STEP_SECONDS = 2.0
 class SocketRow:
     """What happened for one combination and order.
 
-    Each outcome is ``ok`` or an errno's name; a step that was not reached has the one of the step that failed before it.
+    Each outcome is ``ok`` or an errno's name; a step that was not reached has that of the one that failed.
     """
 
     reuseaddr: bool

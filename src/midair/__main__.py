@@ -1,0 +1,10 @@
+"""``python -m midair``."""
+
+from __future__ import annotations
+
+from midair.cli.main import main
+
+__all__: list[str] = []
+
+if __name__ == "__main__":
+    main()

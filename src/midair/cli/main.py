@@ -1,0 +1,209 @@
+"""The ``midair`` command: what it takes from the command line, and how it ends.
+
+Only click is imported here, so that ``midair --help`` answers at once; each command imports its work when it runs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+_CODE = re.compile(r"\d+-[\w-]+")
+_ALIASES = {"tx": "send", "rx": "receive", "recv": "receive", "recieve": "receive", "get": "receive"}
+
+
+class _Rate(click.ParamType[float]):
+    """Bytes a second, as curl takes them: 500K, 1.5M, 2G."""
+
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([KMGkmg]?)", str(value))
+        rate = float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " ") if match else 0.0
+        if rate < 1:
+            self.fail(f"{value!r} is not a rate such as 500K or 2M (bytes a second)", param, ctx)
+        return rate
+
+
+class _Commands(click.Group):
+    """A group with aliases, in which a code alone means ``receive CODE``."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        first = args[0]
+        if first in _ALIASES:
+            args = [_ALIASES[first], *args[1:]]
+        elif _CODE.fullmatch(first):
+            args = ["receive", *args]
+        return super().resolve_command(ctx, args)
+
+
+def _transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.option(
+            "--server", metavar="URL", envvar="MIDAIR_SERVER", help="The meeting point, as ws://HOST:PORT or wss://..."
+        ),
+        click.option(
+            "--path",
+            "policy",
+            type=click.Choice(["auto", "direct", "relay"]),
+            default="auto",
+            show_default=True,
+            help="What connections may be used.",
+        ),
+        click.option(
+            "--port", type=click.IntRange(0, 65535), default=0, help="The local TCP port to listen and dial on."
+        ),
+        click.option("--rejoin", type=click.FloatRange(0), metavar="SECONDS", help="How long to wait for a lost peer."),
+        click.option("--json", "as_json", is_flag=True, help="One event a line, as JSON, on stdout."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but what was asked for."),
+        click.option("--debug", is_flag=True, help="Log everything on stderr. Shows addresses."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`midair CODE` alone receives. Exit codes: 0 means verified and stored; see docs/reference/exit-codes.md.",
+)
+@click.version_option(package_name="midair", prog_name="midair")
+def midair() -> None:
+    """Send files straight from one computer to another over TCP, through the NATs in between.
+
+    \b
+    midair send FILE...       shows a code
+    midair receive CODE       gets what it stands for
+    midair serve              runs a meeting point
+    """
+
+
+@midair.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--code", metavar="CODE", envvar="MIDAIR_CODE", help="Use this code instead of a new one.")
+@click.option("--limit-rate", type=_Rate(), metavar="RATE", help="Bytes a second at most, such as 500K or 2M.")
+@_transfer_options
+def send(paths: tuple[str, ...], **options: Any) -> None:
+    """Send files and folders. (alias: tx)
+
+    With no server named, one runs inside this command for as long as it lasts.
+    """
+    from midair.cli.transfer import send_command
+
+    sys.exit(send_command(paths, **options))
+
+
+@midair.command()
+@click.argument("code", required=False)
+@click.option("-o", "--output", metavar="DIR", default=".", help="The folder to put it in.", type=click.Path())
+@click.option("-y", "--yes", is_flag=True, help="Accept without asking.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for the sender to appear.",
+)
+@_transfer_options
+def receive(code: str | None, **options: Any) -> None:
+    """Receive what CODE stands for. (aliases: rx, recv, get)
+
+    Without CODE it is taken from MIDAIR_CODE, or asked for.
+    """
+    from midair.cli.transfer import receive_command
+
+    sys.exit(receive_command(code, **options))
+
+
+@midair.command()
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where to listen; may be given again.  [default: 0.0.0.0:7420 and [::]:7420]",
+)
+@click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="TLS certificate chain, PEM.")
+@click.option("--key", type=click.Path(exists=True, dir_okay=False), help="Its private key, PEM.")
+@click.option("--relay-bytes", type=click.IntRange(0), metavar="N", help="Bytes one relayed transfer may carry.")
+@click.option("--debug", is_flag=True, help="Log everything on stderr. Shows addresses.")
+def serve(**options: Any) -> None:
+    """Run a meeting point: mailbox, reflector and relay on one TCP port."""
+    from midair.cli.serve import serve_command
+
+    sys.exit(serve_command(**options))
+
+
+@midair.command()
+@click.option("--sockets", is_flag=True, help="What listening and dialling on one port this system allows.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check(sockets: bool, as_json: bool) -> None:
+    """Look at what this machine can do."""
+    from midair.cli.check import check_command
+
+    if not sockets:
+        raise click.UsageError("say what to check: midair check --sockets")
+    sys.exit(check_command(as_json=as_json))
+
+
+_demo_options: list[Callable[..., Any]] = [
+    click.option("--json", "as_json", is_flag=True, help="Only the JSON line at the end."),
+    click.option("--size", type=click.IntRange(1), default=256, show_default=True, help="MiB of the large file."),
+]
+
+
+@midair.command()
+@_demo_options[0]
+@_demo_options[1]
+def demo(as_json: bool, size: int) -> None:
+    """Show the main job: through two NATs in the lab where it can run, else over loopback."""
+    from midair.cli.demo import demo_command
+
+    sys.exit(demo_command(as_json=as_json, mebibytes=size))
+
+
+@midair.group()
+def lab() -> None:
+    """Hosts and NATs in network namespaces of this machine (root on Linux)."""
+
+
+@lab.command("demo")
+@click.option("--nat-a", default="drop", show_default=True, help="The sender's NAT.")
+@click.option("--nat-b", default="rst", show_default=True, help="The receiver's NAT.")
+@click.option("--same-lan", is_flag=True, help="Both behind the same NAT, on one LAN.")
+@_demo_options[0]
+@_demo_options[1]
+def lab_demo(nat_a: str, nat_b: str, same_lan: bool, as_json: bool, size: int) -> None:
+    """Send a tree from behind one NAT to behind another. NATs: none firewall drop rst icmp symmetric."""
+    from midair.cli.demo import lab_demo_command
+
+    sys.exit(lab_demo_command(nat_a, nat_b, same_lan=same_lan, as_json=as_json, mebibytes=size))
+
+
+def main() -> None:
+    """The entry point. Exits with the codes of ``errors``; never with a traceback for what can be expected."""
+    try:
+        midair.main(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.exceptions.Abort:
+        click.echo("midair: cancelled", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("midair: cancelled", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,231 @@
+"""What both ends of a session share: rounds of meet, connect, transfer.
+
+A round ends in success, in a failure that is final (a refusal, a full disk, a wrong code), or in a broken connection.
+After a broken connection both sides meet again under the same code, for a bounded time, and the next round goes on
+where the journal stands. A guess in such a meeting costs the code just as in the first one, so however often an honest
+pair loses one another, a stranger has one guess in all.
+
+The transfer itself runs in a thread of its own with blocking calls; asyncio only waits for it.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from midair import events
+from midair.config import ServerURL, TraversalOptions
+from midair.errors import (
+    ConnectionLostError,
+    IncompatibleError,
+    MidairError,
+    PeerLostError,
+    ServerUnreachableError,
+    UnknownCodeError,
+)
+from midair.port import tune_for_bulk
+from midair.rendezvous import Meeting
+from midair.transfer import Outcome
+from midair.traversal import PathResult, connect_peers
+
+__all__ = ["Party", "Session", "Summary"]
+
+_log = logging.getLogger("midair.session")
+
+_VERSIONS_KEY = "midair"
+_PROTOCOL_VERSION = 1
+_CANCEL_SECONDS = 3.0
+"""How long a cancelled transfer thread may take to tell the other side and end."""
+_RETRY_SECONDS = 1.0
+_MAX_FRUITLESS_ROUNDS = 5
+"""Connections in a row that may break before a byte of content has crossed."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a session has done so far, in bytes of content; becomes the ``done`` event."""
+
+    path: str | None = None
+    bytes_committed: int = 0
+    bytes_crossed: int = 0
+    bytes_hashed: int = 0
+
+    def done(self, *, seconds: float, error: MidairError | None = None) -> events.Done:
+        """The last event of a session that took ``seconds`` and ended with ``error``, or well."""
+        return events.Done(
+            ok=error is None,
+            path=self.path,
+            bytes=self.bytes_committed,
+            bytes_sent=self.bytes_crossed,
+            bytes_hashed=self.bytes_hashed,
+            seconds=round(seconds, 6),
+            exit_code=0 if error is None else error.exit_code,
+            error=None if error is None else error.message,
+            reason=None if error is None else error.reason,
+        )
+
+
+class Party(Protocol):
+    """A transfer's Sender or Receiver: blocking ``run`` in one thread, ``cancel`` from any other."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    def run(self) -> Outcome: ...
+
+    def cancel(self) -> None: ...
+
+
+P = TypeVar("P", bound=Party)
+
+
+class Session(abc.ABC, Generic[P]):
+    """One end of a transfer. ``run`` once; ``summary`` may be read at any time."""
+
+    role: ClassVar[str]
+    """``send`` or ``receive``."""
+
+    def __init__(
+        self, server: ServerURL, *, on_event: events.Listener, traversal: TraversalOptions, rejoin: float
+    ) -> None:
+        self.server = server
+        self.summary = Summary()
+        self._listener = on_event
+        self._traversal = traversal
+        self._rejoin = rejoin
+
+    async def run(self) -> Summary:
+        """Carries the transfer through. Emits every event but ``done``, which belongs to whoever ends the session.
+
+        Raises: MidairError for everything that can be expected. Cancelling tells the other side, bounded in time,
+        and leaves nothing open.
+        """
+        lost_at: float | None = None
+        fruitless = 0
+        while True:
+            crossed = self.summary.bytes_crossed
+            try:
+                await self._round(lost_at)
+                return self.summary
+            except ConnectionLostError as error:
+                _log.debug("round ended: %s", error)
+                fruitless = 0 if self.summary.bytes_crossed > crossed else fruitless + 1
+                if fruitless == _MAX_FRUITLESS_ROUNDS:
+                    raise PeerLostError(
+                        f"the connection broke {fruitless} times in a row before anything was sent"
+                    ) from error
+                self._emit(events.ConnectionLost(text=error.message))
+                lost_at = time.monotonic()
+
+    @abc.abstractmethod
+    async def _meet(self, *, again_within: float | None) -> Meeting:
+        """The first meeting (None), or one to find a lost peer again within so many seconds."""
+
+    @abc.abstractmethod
+    def _party(self, result: PathResult) -> P:
+        """The transfer's end over a chosen connection."""
+
+    def _emit(self, event: events.Event) -> None:
+        if isinstance(event, events.PathChosen):
+            self.summary.path = event.path
+        self._listener(event)
+
+    async def _round(self, lost_at: float | None) -> None:
+        meeting = await (self._meet(again_within=None) if lost_at is None else self._meet_again(lost_at))
+        mood = "errory"
+        try:
+            self._check_versions(meeting)
+            self._emit(events.Met(resumed=lost_at is not None))
+            result = await connect_peers(
+                meeting,
+                session_key=meeting.key,
+                controlling=self.role == "send",
+                server=self.server,
+                options=self._traversal,
+                on_event=self._emit,
+            )
+            mood = "happy"
+        except asyncio.CancelledError:
+            mood = "lonely"
+            raise
+        finally:
+            await meeting.close(mood)  # type: ignore[arg-type]
+        try:
+            await self._transfer(result)
+        finally:
+            await result.close_leftovers()
+
+    async def _meet_again(self, lost_at: float) -> Meeting:
+        """Meets the lost peer under the same code; the server may be away for a while too.
+
+        Raises: PeerLostError when the time is over.
+        """
+        deadline = lost_at + self._rejoin
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise PeerLostError(
+                    f"the connection broke, and the other side did not come back in {self._rejoin:.0f} s"
+                )
+            try:
+                return await self._meet(again_within=left)
+            except (ServerUnreachableError, UnknownCodeError, PeerLostError) as error:
+                _log.debug("not met again yet: %s", error)
+                await asyncio.sleep(min(_RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+
+    def _versions(self) -> dict[str, Any]:
+        return {_VERSIONS_KEY: {"protocol": _PROTOCOL_VERSION}}
+
+    def _check_versions(self, meeting: Meeting) -> None:
+        theirs = meeting.peer_versions.get(_VERSIONS_KEY)
+        if not isinstance(theirs, dict) or not isinstance(theirs.get("protocol"), int):
+            raise IncompatibleError("the other side knows the code but is not midair")
+        if theirs["protocol"] != _PROTOCOL_VERSION:
+            newer = "newer" if theirs["protocol"] > _PROTOCOL_VERSION else "older"
+            raise IncompatibleError(f"the other side has a {newer} midair", hint="Use the same version on both sides.")
+
+    async def _transfer(self, result: PathResult) -> None:
+        """Runs the transfer in a thread. Cancelling tells the other side and waits a bounded time for the thread."""
+        tune_for_bulk(result.channel.sock)
+        party = self._party(result)
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: BaseException | None) -> None:
+            if not finished.done():
+                finished.set_result(None) if error is None else finished.set_exception(error)
+
+        def work() -> None:
+            error: BaseException | None = None
+            try:
+                party.run()
+            except BaseException as caught:
+                error = caught
+            with contextlib.suppress(RuntimeError):  # the loop is gone: so is everybody who would want to know
+                loop.call_soon_threadsafe(settle, error)
+
+        # A daemon, because a person who types Ctrl-C at a question must not have to answer it first.
+        thread = threading.Thread(target=work, name=f"midair-{self.role}-{secrets.token_hex(2)}", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(finished)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(party.cancel)
+            with contextlib.suppress(asyncio.TimeoutError, MidairError):
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    await asyncio.shield(finished)
+            raise
+        finally:
+            if finished.done() and not finished.cancelled():
+                finished.exception()  # looked at, so that asyncio does not report it as forgotten
+            outcome = party.outcome
+            self.summary.bytes_committed = outcome.bytes_committed
+            self.summary.bytes_crossed += outcome.bytes_crossed
+            self.summary.bytes_hashed += outcome.bytes_hashed

@@ -1,0 +1,68 @@
+"""The sending end of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from midair import events
+from midair.config import ServerURL, TraversalOptions
+from midair.rendezvous import Meeting, meet_as_sender
+from midair.session.rounds import Session
+from midair.transfer import Sender, scan
+from midair.traversal import PathResult
+
+__all__ = ["SendSession"]
+
+DEFAULT_REJOIN_SECONDS = 600.0
+"""A person whose laptop slept, or who runs the receiver's command again, comes back within minutes."""
+
+
+class SendSession(Session[Sender]):
+    """Sends ``paths`` to whoever knows the code."""
+
+    role: ClassVar[str] = "send"
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        server: ServerURL,
+        *,
+        code: str | None = None,
+        command_for: Callable[[str], str] | None = None,
+        on_event: events.Listener = lambda event: None,
+        traversal: TraversalOptions | None = None,
+        rejoin: float | None = None,
+        limit_rate: float | None = None,
+    ) -> None:
+        """``limit_rate`` is in bytes a second. ``command_for`` turns the code into the
+        receiver's whole command, for the ``code`` event.
+
+        Raises: LocalIOError, UsageError when the paths cannot be sent; nothing has been contacted then.
+        """
+        super().__init__(
+            server,
+            on_event=on_event,
+            traversal=traversal or TraversalOptions(),
+            rejoin=DEFAULT_REJOIN_SECONDS if rejoin is None else rejoin,
+        )
+        self._source = scan(paths)
+        self._code = code
+        self._command_for = command_for or (lambda code: f"midair receive --server {server} {code}")
+        self._announced = False
+        self._limit_rate = limit_rate
+
+    async def _meet(self, *, again_within: float | None) -> Meeting:
+        return await meet_as_sender(
+            self.server, code=self._code, app_versions=self._versions(), on_code=self._announce, wait=again_within
+        )
+
+    def _announce(self, code: str) -> None:
+        self._code = code
+        if not self._announced:
+            self._announced = True
+            self._emit(events.CodeReady(code=code, command=self._command_for(code)))
+
+    def _party(self, result: PathResult) -> Sender:
+        return Sender(result.channel, self._source, self._emit, limit_rate=self._limit_rate)

@@ -1,0 +1,25 @@
+"""Fixtures for everybody. Its being here also puts this folder on the path, so that tests can import ``support``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support import Command, serving
+
+__all__: list[str] = []
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The ws:// address of a real ``midair serve`` on loopback."""
+    with serving() as (address, _):
+        yield address
+
+
+@pytest.fixture
+def server_command() -> Iterator[tuple[str, Command]]:
+    """The same, with the running command, to be killed."""
+    with serving() as pair:
+        yield pair
