@@ -1,0 +1,158 @@
+"""The main job through real kernel NATs: the real commands in hosts of their own, with a real server in a third."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midair.lab import Lab, NatKind
+from support import Command, midair, serving, tree_digest
+
+pytestmark = pytest.mark.lab
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Something with a large file, a small one, an empty one, and an empty folder."""
+    root = tmp_path / "tree"
+    (root / "deep" / "empty").mkdir(parents=True)
+    (root / "large.bin").write_bytes(os.urandom(8 * MIB + 1))
+    (root / "deep" / "small.txt").write_text("small")
+    (root / "deep" / "nothing.txt").write_bytes(b"")
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    target = tmp_path / "received"
+    target.mkdir()
+    return target
+
+
+@contextlib.contextmanager
+def sending(lab: Lab, *what: Any) -> Iterator[tuple[Command, Command, str]]:
+    """A server and a sender in the lab; yields the sender, the server, and the server's address."""
+    listen = f"{lab.server.address}:7420"
+    with (
+        serving(listen, spawner=lab.server.popen) as (address, server),
+        midair("send", "--json", "--server", address, *what, spawner=lab.a.popen) as sender,
+    ):
+        yield sender, server, address
+
+
+def transfer(lab: Lab, tree: Path, folder: Path, *receive_options: Any) -> tuple[Command, Command]:
+    """The whole way, checked byte for byte; returns both ended commands."""
+    with sending(lab, tree) as (sender, _, address):
+        code = sender.event("code")["code"]
+        arguments = ("receive", "--json", "--server", address, code, "-o", folder, "-y", *receive_options)
+        with midair(*arguments, spawner=lab.b.popen) as receiver:
+            assert receiver.wait() == 0, receiver.errors + sender.errors
+            assert sender.wait() == 0, sender.errors
+    assert tree_digest(folder / "tree") == tree_digest(tree)
+    assert sender.done["bytes"] == receiver.done["bytes"] == 8 * MIB + 6
+    return sender, receiver
+
+
+@pytest.mark.parametrize(
+    ("nat_a", "nat_b"),
+    [
+        (NatKind.DROP, NatKind.DROP),
+        (NatKind.DROP, NatKind.RST),
+        (NatKind.RST, NatKind.DROP),
+        (NatKind.NONE, NatKind.DROP),
+        (NatKind.DROP, NatKind.NONE),
+        (NatKind.FIREWALL, NatKind.DROP),
+        (NatKind.DROP, NatKind.FIREWALL),
+        (NatKind.NONE, NatKind.SYMMETRIC),
+    ],
+    ids=str,
+)
+def test_these_pairs_connect_directly(nat_a: NatKind, nat_b: NatKind, tree: Path, folder: Path) -> None:
+    with Lab(nat_a, nat_b) as lab:
+        sender, receiver = transfer(lab, tree, folder)
+        for command in (sender, receiver):
+            (path,) = command.of("path")
+            assert path["path"] == command.done["path"] == "direct"
+            assert path["how"] in ("dial", "accept")
+            assert "reason" not in path
+        assert receiver.of("path")[0]["remote"].startswith(f"{lab.a.outside}:")
+
+
+def test_two_nats_that_drop_are_through_in_under_a_second(tree: Path, folder: Path) -> None:
+    """From both sides ready, which is when the start is agreed, to the chosen authenticated connection."""
+    with Lab(NatKind.DROP, NatKind.DROP) as lab:
+        sender, receiver = transfer(lab, tree, folder)
+    assert sender.of("path")[0]["seconds"] < 1.0
+    assert receiver.of("path")[0]["seconds"] < 1.0
+
+
+def test_two_hosts_on_one_lan_connect_by_their_private_addresses(tree: Path, folder: Path) -> None:
+    with Lab(NatKind.DROP, NatKind.DROP, same_lan=True) as lab:
+        sender, receiver = transfer(lab, tree, folder)
+        assert sender.of("path")[0]["path"] == "direct"
+        assert sender.of("path")[0]["remote"].startswith(f"{lab.b.address}:")
+        assert receiver.of("path")[0]["remote"].startswith(f"{lab.a.address}:")
+
+
+def test_two_symmetric_nats_go_through_the_relay_and_are_told_why(tree: Path, folder: Path) -> None:
+    with Lab(NatKind.SYMMETRIC, NatKind.SYMMETRIC) as lab:
+        sender, receiver = transfer(lab, tree, folder)
+    for command in (sender, receiver):
+        (path,) = command.of("path")
+        assert path["path"] == path["how"] == command.done["path"] == "relay"
+        assert path["reason"]
+
+
+def test_ipv6_through_two_firewalls_is_direct(tree: Path, folder: Path) -> None:
+    with (
+        Lab(NatKind.SYMMETRIC, NatKind.SYMMETRIC, ipv6=True) as lab,
+        serving("[2001:db8:5::10]:7420", spawner=lab.server.popen) as (address, _),
+        midair("send", "--json", "--server", address, tree, spawner=lab.a.popen) as sender,
+    ):
+        code = sender.event("code")["code"]
+        arguments = ("receive", "--json", "--server", address, code, "-o", folder, "-y")
+        with midair(*arguments, spawner=lab.b.popen) as receiver:
+            assert receiver.wait() == 0
+            assert sender.wait() == 0
+    assert tree_digest(folder / "tree") == tree_digest(tree)
+    assert receiver.done["path"] == "direct"
+    assert receiver.of("path")[0]["remote"].startswith("[2001:db8:a:1::2]:")
+
+
+def test_a_direct_transfer_between_nats_goes_on_when_the_server_dies(tree: Path, folder: Path) -> None:
+    with Lab(NatKind.DROP, NatKind.DROP) as lab, sending(lab, "--limit-rate", "4M", tree) as (sender, server, address):
+        code = sender.event("code")["code"]
+        arguments = ("receive", "--json", "--server", address, code, "-o", folder, "-y")
+        with midair(*arguments, spawner=lab.b.popen) as receiver:
+            receiver.event("progress", lambda event: 0 < event["bytes"] < event["total"])
+            server.signal(signal.SIGKILL)
+            assert receiver.wait() == 0
+            assert sender.wait() == 0
+    assert tree_digest(folder / "tree") == tree_digest(tree)
+
+
+def test_the_connection_that_breaks_in_mid_transfer_is_made_again(tree: Path, folder: Path) -> None:
+    """The relay is cut off: both sides meet again by themselves, and only the rest is sent."""
+    with (
+        Lab(NatKind.SYMMETRIC, NatKind.SYMMETRIC) as lab,
+        sending(lab, "--limit-rate", "4M", tree) as (sender, server, address),
+    ):
+        code = sender.event("code")["code"]
+        arguments = ("receive", "--json", "--server", address, code, "-o", folder, "-y")
+        with midair(*arguments, spawner=lab.b.popen) as receiver:
+            receiver.event("progress", lambda event: 0 < event["bytes"] < event["total"])
+            server.kill()
+            receiver.event("lost")
+            with serving(f"{lab.server.address}:7420", spawner=lab.server.popen):
+                assert receiver.wait() == 0, receiver.errors
+                assert sender.wait() == 0, sender.errors
+                assert receiver.of("resumed")
+    assert tree_digest(folder / "tree") == tree_digest(tree)
