@@ -12,7 +12,7 @@ __all__ = ["CONTENT_SECURITY_POLICY", "render"]
 _STYLE = """
 :root { color-scheme: light dark }
 body { max-width: 40rem; margin: 0 auto; padding: 1.5rem; font: 1rem/1.5 system-ui, sans-serif }
-pre { padding: .75rem; overflow-x: auto; border: 1px solid; border-radius: .4rem }
+pre { padding: .75rem; white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid; border-radius: .4rem }
 code { font-family: ui-monospace, monospace }
 """
 

@@ -1,0 +1,197 @@
+"""What is sent, as a list: files and folders, their sizes and times, in an order that both sides share.
+
+The files are one virtual run of bytes in manifest order: file 1 begins where file 0 ends. Offsets in it are called
+virtual; a position inside of one file is called an offset of that file. Folders and empty files take no room in it.
+
+    entry      [path, kind, size, mtime_ns, mode, identity]          msgpack; a MANIFEST record holds a list of them
+    id         BLAKE3, 16 bytes, over the entries encoded one by one
+
+The identity is an opaque token for *this very file on the sender*: a journal knows by it that the source it began with
+is the source now offered, where size and time alone could lie.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from blake3 import blake3
+from msgspec import Meta
+
+from midair.transfer.layout import check_layout
+from midair.transfer.names import NameRules, UnacceptableName, escape
+
+__all__ = [
+    "ID_BYTES",
+    "MANIFEST_RECORD_BYTES",
+    "MAX_ENTRIES",
+    "MAX_PATHS_BYTES",
+    "MAX_TOTAL",
+    "Entry",
+    "Kind",
+    "Manifest",
+    "ManifestBuilder",
+    "Piece",
+    "decode_entries",
+    "encode_records",
+]
+
+MAX_ENTRIES = 1_000_000
+"""Files and folders of one transfer; each costs about 300 bytes of memory on either side."""
+MAX_PATHS_BYTES = 128 << 20
+"""All paths together, encoded."""
+MAX_TOTAL = (1 << 63) - 1
+"""Bytes of content: what an offset can be (off_t)."""
+MANIFEST_RECORD_BYTES = 256 << 10
+"""One MANIFEST record, at most; a single entry is well below."""
+ID_BYTES = 16
+
+Kind = Literal["file", "directory"]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One file or folder. Decoding checks the types and bounds; the names are judged by :class:`ManifestBuilder`."""
+
+    path: Annotated[str, Meta(max_length=4096)]
+    """Relative, with ``/`` between the components."""
+    kind: Kind
+    size: Annotated[int, Meta(ge=0, le=MAX_TOTAL)]
+    """Bytes; 0 for a folder."""
+    mtime_ns: Annotated[int, Meta(ge=-(1 << 62), le=(1 << 62))]
+    """Since 1970, as stat gives it."""
+    mode: Annotated[int, Meta(ge=0, le=0o777)]
+    """Permission bits only."""
+    identity: Annotated[bytes, Meta(max_length=16)] = b""
+
+
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """Part of one file: ``size`` bytes at ``offset`` of entry ``index``."""
+
+    index: int
+    offset: int
+    size: int
+
+
+class Manifest:
+    """A list of entries that has been found good."""
+
+    def __init__(self, entries: Sequence[Entry], starts: array[int], manifest_id: bytes) -> None:
+        """Use :class:`ManifestBuilder`."""
+        self.entries = entries
+        self.id = manifest_id
+        self._starts = starts
+        self.total: int = starts[-1]
+        """Bytes of content in all."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def files(self) -> int:
+        """How many files there are, empty ones among them."""
+        return sum(entry.kind == "file" for entry in self.entries)
+
+    @property
+    def top_level(self) -> Iterator[Entry]:
+        """The entries that stand directly in the receiver's folder."""
+        return (entry for entry in self.entries if "/" not in entry.path)
+
+    def start(self, index: int) -> int:
+        """The virtual offset at which entry ``index`` begins."""
+        return self._starts[index]
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """``(index, offset)`` of the byte at virtual offset ``position``, which is below ``total``."""
+        assert 0 <= position < self.total
+        # Of the entries that begin at the same place only the last one can hold bytes.
+        index = bisect_right(self._starts, position, 0, len(self.entries)) - 1
+        return index, position - self._starts[index]
+
+    def pieces(self, start: int, end: int) -> Iterator[Piece]:
+        """The parts of files that make up the virtual range, in order; none of them is empty."""
+        if start >= end:
+            return
+        index, offset = self.locate(start)
+        while start < end:
+            size = min(self.entries[index].size - offset, end - start)
+            if size:
+                yield Piece(index, offset, size)
+            start += size
+            index, offset = index + 1, 0
+
+
+class ManifestBuilder:
+    """Collects entries and refuses the first that breaks a rule, so that a hostile list is never stored whole."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._starts = array("Q", [0])
+        self._rules = NameRules()
+        self._hasher = blake3()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._paths_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry) -> None:
+        """Raises: UnacceptableName, also for a size or a number of entries beyond the limits."""
+        if len(self._entries) >= MAX_ENTRIES:
+            raise UnacceptableName(f"there are more than {MAX_ENTRIES} files and folders")
+        self._rules.add(entry.path, directory=entry.kind == "directory")
+        if entry.kind == "directory" and entry.size:
+            raise UnacceptableName(f"the folder {escape(entry.path)} has a size")
+        encoded = self._encoder.encode(entry)
+        self._paths_bytes += len(encoded)
+        end = self._starts[-1] + entry.size
+        if end > MAX_TOTAL or self._paths_bytes > MAX_PATHS_BYTES:
+            raise UnacceptableName("it is too large in all")
+        self._hasher.update(encoded)
+        self._entries.append(entry)
+        self._starts.append(end)
+
+    def finish(self) -> Manifest:
+        """What has been collected.
+
+        Raises: UnacceptableName when the names on top would clash with those of their parts, or there are none.
+        """
+        if not self._entries:
+            raise UnacceptableName("there is nothing in it")
+        check_layout([entry.path for entry in self._entries if "/" not in entry.path])
+        return Manifest(self._entries, self._starts, self._hasher.digest(ID_BYTES))
+
+
+_decoder = msgspec.msgpack.Decoder(Annotated[list[Entry], Meta(max_length=MANIFEST_RECORD_BYTES)])
+
+
+def decode_entries(payload: bytes | memoryview) -> list[Entry]:
+    """The entries of one MANIFEST record.
+
+    Raises: ValueError.
+    """
+    if len(payload) > MANIFEST_RECORD_BYTES:
+        raise ValueError("a MANIFEST record is too large")
+    try:
+        entries: list[Entry] = _decoder.decode(payload)
+        return entries
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("a MANIFEST record cannot be understood") from error
+
+
+def encode_records(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The payloads of the MANIFEST records for ``entries``."""
+    encoder = msgspec.msgpack.Encoder()
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        encoded_size = len(encoder.encode(entry))
+        if batch and size + encoded_size > MANIFEST_RECORD_BYTES - 8:
+            yield encoder.encode(batch)
+            batch, size = [], 0
+        batch.append(entry)
+        size += encoded_size
+    if batch:
+        yield encoder.encode(batch)

@@ -1,0 +1,132 @@
+"""Which names are taken from a peer, and how any text is shown on a terminal. Nothing is ever cleaned up: a name is
+good as it stands, or the whole offer is refused.
+
+A name from the other side is authenticated but not trusted. It must mean one and the same thing on every file system
+we may write to, look like what it is, and stay below the folder the person chose. So beyond ``..`` and absolute paths
+also refused are what Windows gives a meaning of its own (``:``, ``\\``, device names, a dot or space at the end), what
+a terminal would obey or hide (control and format characters), and two names that one file system or the other would
+take for the same.
+
+Both sides apply the same rules, the sender while it scans, so that nobody waits for a refusal that can be foreseen.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = [
+    "MAX_COMPONENT_BYTES",
+    "MAX_DEPTH",
+    "MAX_PATH_BYTES",
+    "NameRules",
+    "UnacceptableName",
+    "check",
+    "escape",
+    "fold",
+]
+
+MAX_COMPONENT_BYTES = 255
+"""NAME_MAX of every usual file system."""
+MAX_PATH_BYTES = 4096
+"""PATH_MAX of Linux."""
+MAX_DEPTH = 128
+"""Components of one path. Nobody nests deeper by hand, and each level costs a descriptor on the way down."""
+
+_FORMAT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_UNSAFE_ASCII = re.compile(r"[\x00-\x1f\x7f\\:]")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])[ ]*(?:\.|$)", re.IGNORECASE)
+
+
+class UnacceptableName(Exception):
+    """A name breaks the rules; the text says which, the name in it escaped."""
+
+
+def check(path: str) -> tuple[str, ...]:
+    """The components of ``path``, a relative path with ``/`` between them.
+
+    Raises: UnacceptableName.
+    """
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError as error:
+        raise UnacceptableName(f"{escape(path)} is not valid Unicode") from error
+    if size > MAX_PATH_BYTES:
+        raise UnacceptableName(f"{escape(path)} is longer than {MAX_PATH_BYTES} bytes")
+    components = tuple(path.split("/"))
+    if len(components) > MAX_DEPTH:
+        raise UnacceptableName(f"{escape(path)} is deeper than {MAX_DEPTH} levels")
+    if path.isascii():
+        unsafe = _UNSAFE_ASCII.search(path) is not None
+    else:
+        unsafe = any(c in "\\:" or unicodedata.category(c) in _FORMAT for c in path)
+    if unsafe:
+        raise UnacceptableName(f"{escape(path)} has characters that are not safe in a file name")
+    for component in components:
+        if (fault := _fault(component)) is not None:
+            raise UnacceptableName(f"{escape(path)} {fault}")
+    return components
+
+
+def _fault(component: str) -> str | None:
+    if not component:
+        return "is absolute or has an empty part"
+    if component in (".", ".."):
+        return "points outside of the folder"
+    if component[-1] in ". ":
+        return "has a part that ends with a dot or a space"
+    if len(component) * 4 > MAX_COMPONENT_BYTES and len(component.encode()) > MAX_COMPONENT_BYTES:
+        return f"has a part longer than {MAX_COMPONENT_BYTES} bytes"
+    if _DEVICE.match(component):
+        return "is the name of a device on Windows"
+    return None
+
+
+def fold(path: str) -> str:
+    """The same text for all names that some file system takes for one (Unicode's canonical caseless match, D145)."""
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
+
+
+class NameRules:
+    """The rules between names: parents come first and are folders, nothing comes twice. Fed in manifest order."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._folders: set[str] = set()
+
+    def add(self, path: str, *, directory: bool) -> None:
+        """Raises: UnacceptableName."""
+        components = check(path)
+        if len(components) > 1 and path.rpartition("/")[0] not in self._folders:
+            raise UnacceptableName(f"{escape(path)} lies in something that is not a folder of this transfer")
+        folded = fold(path)
+        if folded in self._seen:
+            raise UnacceptableName(f"{escape(path)} comes twice, or differs from another name only in case or accents")
+        self._seen.add(folded)
+        if directory:
+            self._folders.add(path)
+
+
+_SHOWN_CATEGORIES_NOT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def escape(text: str, limit: int = 256) -> str:
+    """``text`` safe to show in one line of a terminal, at most ``limit`` characters.
+
+    What a terminal would obey, hide or break the line at stands as ``\\x1b`` or ``\\u202e``; the middle of a long text
+    is left out. Not meant to be read back.
+    """
+    cut = text if len(text) <= limit else text[: limit // 2] + "…" + text[-(limit // 2) :]
+    shown = cut if cut.isascii() and cut.isprintable() else "".join(map(_shown, cut))
+    return shown if len(shown) <= limit else shown[: limit // 2] + "…" + shown[len(shown) - (limit - limit // 2 - 1) :]
+
+
+def _shown(char: str) -> str:
+    if unicodedata.category(char) not in _SHOWN_CATEGORIES_NOT:
+        return char
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,81 @@
+"""Numbers that follow the speed of a path: the rate a person is shown, and the size of the records. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["MAX_DATA_BYTES", "EventPace", "FrameSizer", "RateLimit", "RateMeter"]
+
+MAX_DATA_BYTES = (1 << 20) - 4096
+"""Content in one DATA record: with the offset in front it still fits, and reads of a file stay aligned to pages."""
+_MIN_DATA_BYTES = 64 << 10
+
+
+class RateMeter:
+    """Bytes a second over the last ``window`` seconds."""
+
+    def __init__(self, now: float, count: int, *, window: float = 3.0) -> None:
+        self._window = window
+        self._samples: deque[tuple[float, int]] = deque([(now, count)])
+
+    def add(self, now: float, count: int) -> float:
+        """``count`` is the total so far; the rate now."""
+        self._samples.append((now, count))
+        # One sample from before the window stays: the rate is over at least that long.
+        while len(self._samples) > 2 and self._samples[1][0] <= now - self._window:
+            self._samples.popleft()
+        since, before = self._samples[0]
+        return (count - before) / (now - since) if now > since else 0.0
+
+
+class EventPace:
+    """Lets one event through per ``interval`` seconds."""
+
+    def __init__(self, *, interval: float = 0.2) -> None:
+        self._interval = interval
+        self._next = float("-inf")
+
+    def ready(self, now: float) -> bool:
+        if now < self._next:
+            return False
+        self._next = now + self._interval
+        return True
+
+
+class FrameSizer:
+    """How much content the next DATA record takes.
+
+    Large records are fast, 1 MiB about twice as fast as 64 KiB; but a record is all or nothing, so on a slow path
+    pings, requests and a cancellation would wait behind it. They wait 0.4 s at most, down to 160 KiB/s.
+    """
+
+    def __init__(self) -> None:
+        self.size = _MIN_DATA_BYTES
+
+    def sent(self, count: int, seconds: float) -> None:
+        """``count`` bytes took so long to hand over to the kernel."""
+        if seconds > 0.4:
+            self.size = max(self.size // 2, _MIN_DATA_BYTES)
+        elif seconds < 0.05 and count >= self.size // 2:
+            self.size = min(self.size * 2, MAX_DATA_BYTES)
+
+
+class RateLimit:
+    """Holds a sender to ``rate`` bytes a second, by how long it has to wait after each piece.
+
+    Time that was not used is not saved up for a burst, beyond a tenth of a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._free_at = float("-inf")
+
+    @property
+    def piece(self) -> int:
+        """Bytes to send in one go, so that the flow is even: a tenth of a second's worth."""
+        return max(1, int(self._rate / 10))
+
+    def spend(self, count: int, now: float) -> float:
+        """``count`` bytes were sent; the seconds to wait before the next."""
+        self._free_at = max(self._free_at, now - 0.1) + count / self._rate
+        return max(0.0, self._free_at - now)

@@ -1,0 +1,45 @@
+"""BLAKE3 over contiguous runs of files, the same way on both sides.
+
+A run begins at the first byte that a connection carries of a file and grows as long as the next byte of that file
+follows. Both sides see the same bytes in the same order, so they cut the same runs, and each digest of the sender meets
+exactly one of the receiver. A run that covers the whole file gives the file's ordinary BLAKE3.
+"""
+
+from __future__ import annotations
+
+from blake3 import blake3
+
+from midair.transfer.wire import Digest
+
+__all__ = ["Runs"]
+
+
+class Runs:
+    """One side of one connection."""
+
+    def __init__(self) -> None:
+        self._file = -1
+        self._start = 0
+        self._position = 0
+        self._hasher = blake3()
+        self.bytes_hashed = 0
+
+    def feed(self, file: int, offset: int, data: memoryview, file_size: int) -> Digest | None:
+        """Hash the next bytes; the digest when they complete the file."""
+        if file != self._file or offset != self._position:
+            self._file, self._start, self._position = file, offset, offset
+            self._hasher = blake3()
+        self._hasher.update(data)
+        self._position += len(data)
+        self.bytes_hashed += len(data)
+        if self._position < file_size:
+            return None
+        digest = self.open_run()
+        self._file = -1
+        return digest
+
+    def open_run(self) -> Digest | None:
+        """The digest so far of a file that is not complete; the run goes on."""
+        if self._file < 0:
+            return None
+        return Digest(self._file, self._start, self._position, self._hasher.digest())

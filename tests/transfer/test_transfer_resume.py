@@ -1,0 +1,341 @@
+"""Going on where an earlier run stopped: what is durable is not sent or hashed again, and nothing else is believed."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from transfer_support import Log, Running, channels, send_and_receive, start_receiving, start_sending, tree
+
+from midair import events
+from midair.channel import Channel, Received
+from midair.errors import ConnectionLostError, IntegrityError, LocalIOError, TargetExistsError
+from midair.transfer import Outcome, Sender, intake, scan
+from midair.transfer.journal import MAGIC, Begun, Committed, Committing, JournalWriter, Parts, Record
+from midair.transfer.journal_file import JournalFile
+from midair.transfer.runs import Runs
+from midair.transfer.wire import Digest
+
+MiB = 1 << 20
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    return here, there
+
+
+def cut_after(channel: Channel, records: int) -> None:
+    """The connection breaks when the receiver has had so many records."""
+    real = channel.receive
+
+    def receive() -> Received:
+        nonlocal records
+        if records == 0:
+            channel.abort()
+        records -= 1
+        return real()
+
+    channel.receive = receive  # type: ignore[method-assign]
+
+
+def broken_run(paths: list[Path], there: Path, records: int) -> tuple[Outcome, Outcome] | None:
+    """One that is cut off; what both sides say of it. None when it was over before."""
+    with channels() as (a, b):
+        cut_after(b, records)
+        sender, receiver = start_sending(a, paths), start_receiving(b, there)
+        try:
+            receiver.outcome()
+        except ConnectionLostError:
+            assert isinstance(sender.error(), ConnectionLostError) or sender.party.outcome.committed
+            return sender.party.outcome, receiver.party.outcome
+        sender.outcome()
+        return None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_however_often_it_breaks_nothing_durable_is_sent_twice(
+    folders: tuple[Path, Path], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = folders
+    dice = random.Random(seed)
+    (here / "t/sub").mkdir(parents=True)
+    for i in range(6):
+        (here / "t/sub" / f"{i}").write_bytes(dice.randbytes(dice.choice([0, 10, 3 * MiB, 700_000])))
+    (here / "z").write_bytes(dice.randbytes(8 * MiB))
+    paths = [here / "t", here / "z"]
+    total = scan(paths).manifest.total
+    monkeypatch.setattr(intake, "SYNC_BYTES", 512 << 10)
+    crossed, durable, breaks = 0, 0, 0
+    while True:
+        log = Log()
+        with channels() as (a, b):
+            if breaks < 6:
+                cut_after(b, dice.randrange(2, 16))
+            sender, receiver = start_sending(a, paths), start_receiving(b, there, log=log)
+            try:
+                last = receiver.outcome()
+            except ConnectionLostError:
+                breaks += 1
+            else:
+                sender.outcome()
+                assert last.bytes_crossed + durable == total, "a byte that was durable was sent again"
+                assert last.bytes_hashed == last.bytes_crossed
+                break
+            finally:
+                outcome = receiver.party.outcome
+                resumed = sum(event.bytes for event in log.of(events.Resumed) if isinstance(event, events.Resumed))
+                assert resumed in (0, durable)
+            assert not (there / "t").exists() or outcome.committed, f"seed {seed}"
+        crossed += outcome.bytes_crossed
+        # What was received before the break is durable after it: the last sync came after the last record.
+        durable += outcome.bytes_crossed
+    assert crossed <= total
+    assert tree(there) == tree(here)
+
+
+def test_a_file_begun_in_another_run_has_no_hash_of_its_own_and_a_whole_one_has(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "a").write_bytes(os.urandom(6 * MiB))
+    (here / "b").write_bytes(os.urandom(6 * MiB))
+    broken = broken_run([here / "a", here / "b"], there, 6)
+    assert broken is not None
+    assert 0 < broken[1].bytes_crossed < 6 * MiB
+    for outcome in send_and_receive([here / "a", here / "b"], there):
+        assert [(f.name, f.blake3) for f in outcome.files] == [
+            ("a", None),
+            ("b", blake3((here / "b").read_bytes()).hexdigest()),
+        ]
+    assert tree(there) == tree(here)
+
+
+def test_a_killed_receiver_leaves_what_the_next_one_goes_on_with(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(24 * MiB))
+    script = Path(__file__).with_name("crash_steps.py")
+    subprocess.run([sys.executable, "-W", "error", str(script), "kill", str(here), str(there)], check=True, timeout=18)
+    assert sorted(os.listdir(there)) == ["x.part", "x.part.journal"]
+    log = Log()
+    _, outcome = send_and_receive([here / "x"], there, received=log)
+    (resumed,) = log.of(events.Resumed)
+    assert isinstance(resumed, events.Resumed)
+    assert resumed.bytes > 0
+    assert outcome.bytes_crossed + resumed.bytes == 24 * MiB
+    assert tree(there) == tree(here)
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_a_kill_between_any_two_steps_is_repaired_by_the_next_run(folders: tuple[Path, Path], first: int) -> None:
+    """The script dies before every third change to the disk, and looks each time."""
+    here, there = folders
+    script = Path(__file__).with_name("crash_steps.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), "steps", str(here), str(there), str(first), "3"],
+        check=False,
+        timeout=18,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) > 25
+
+
+def test_what_is_committed_is_only_reported_when_the_sender_did_not_hear(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "t").mkdir()
+    (here / "t/x").write_bytes(os.urandom(MiB))
+    (here / "y").write_bytes(b"y")
+    paths = [here / "t", here / "y"]
+    with channels() as (a, b):
+        sender, receiver = start_sending(a, paths), start_receiving(b, there)
+        # The sender's goodbye is lost.
+        real = b.receive
+
+        def receive() -> Received:
+            received = real()
+            if (there / "y").exists():
+                b.abort()
+                return real()
+            return received
+
+        b.receive = receive  # type: ignore[method-assign]
+        assert isinstance(receiver.error(), ConnectionLostError)
+        assert receiver.party.outcome.committed
+        assert sender.outcome().committed
+    assert tree(there).keys() - tree(here).keys() == {"t.part.journal"}
+    first, second = send_and_receive(paths, there)
+    assert (first.bytes_crossed, second.bytes_crossed) == (0, 0)
+    assert first.committed
+    assert second.committed
+    assert tree(there) == tree(here)
+
+
+def test_a_committed_file_that_was_taken_away_since_is_fetched_anew(folders: tuple[Path, Path]) -> None:
+    test_what_is_committed_is_only_reported_when_the_sender_did_not_hear(folders)
+    here, there = folders
+    records: list[Record] = [Begun(scan([here / "t", here / "y"]).manifest.id), Committing(), Committed()]
+    (there / "t.part.journal").write_bytes(JournalWriter().encode(records))
+    (there / "y").unlink()
+    with channels() as (a, b):
+        start_sending(a, [here / "t", here / "y"])
+        error = start_receiving(b, there).error()
+        assert isinstance(error, TargetExistsError)
+    (there / "t/x").unlink()
+    (there / "t").rmdir()
+    send_and_receive([here / "t", here / "y"], there)
+    assert tree(there) == tree(here)
+
+
+@pytest.mark.parametrize("change", ["content", "replaced"])
+def test_a_source_that_changed_since_starts_over_and_our_old_part_goes(folders: tuple[Path, Path], change: str) -> None:
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(8 * MiB))
+    assert broken_run([here / "x"], there, 7) is not None
+    assert (there / "x.part").stat().st_size > 0
+    if change == "content":
+        (here / "x").write_bytes(os.urandom(8 * MiB))
+    else:
+        found = (here / "x").stat()
+        (here / "twin").write_bytes(bytes(8 * MiB))
+        (here / "twin").rename(here / "x")
+        os.utime(here / "x", ns=(found.st_atime_ns, found.st_mtime_ns))
+    log = Log()
+    _, outcome = send_and_receive([here / "x"], there, received=log)
+    assert outcome.bytes_crossed == 8 * MiB
+    assert len(log.of(events.Status)) == 1
+    assert not log.of(events.Resumed)
+    assert tree(there) == tree(here)
+
+
+@pytest.mark.parametrize("damage", ["shorter", "gone", "journal torn"])
+def test_a_part_that_is_not_what_the_journal_says_is_fetched_anew(folders: tuple[Path, Path], damage: str) -> None:
+    here, there = folders
+    (here / "t").mkdir()
+    for name in "ab":
+        (here / "t" / name).write_bytes(os.urandom(3 * MiB))
+    assert broken_run([here / "t"], there, 9) is not None
+    if damage == "shorter":
+        os.truncate(there / "t.part/a", 1000)
+    elif damage == "gone":
+        (there / "t.part/a").unlink()
+    else:
+        journal = there / "t.part.journal"
+        os.truncate(journal, journal.stat().st_size - 1)
+    _, outcome = send_and_receive([here / "t"], there)
+    assert tree(there) == tree(here)
+    assert outcome.bytes_crossed > 2 * MiB
+
+
+def test_a_full_size_part_without_a_journal_is_not_taken_for_ours(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(1000))
+    (there / "x.part").write_bytes(bytes(1000))
+    with channels() as (a, b):
+        start_sending(a, [here / "x"])
+        error = start_receiving(b, there).error()
+    assert isinstance(error, TargetExistsError)
+    assert "x.part" in error.message
+    assert tree(there).keys() == {"x.part"}
+    assert (there / "x.part").read_bytes() == bytes(1000)
+
+
+def test_a_part_beside_a_journal_that_does_not_name_it_is_left_alone(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "x").write_bytes(b"1")
+    (here / "y").write_bytes(b"2")
+    paths = [here / "x", here / "y"]
+    journal = JournalWriter().encode([Begun(scan(paths).manifest.id), Parts(["x.part"])])
+    (there / "x.part.journal").write_bytes(journal)
+    (there / "y.part").write_bytes(b"mine")
+    with channels() as (a, b):
+        start_sending(a, paths)
+        assert isinstance(start_receiving(b, there).error(), TargetExistsError)
+    assert (there / "y.part").read_bytes() == b"mine"
+    # An empty one is what a crash between making it and writing it down leaves.
+    (there / "y.part").write_bytes(b"")
+    send_and_receive(paths, there)
+    assert tree(there) == tree(here)
+
+
+def test_a_file_that_only_looks_like_a_journal_is_left_alone(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "x").write_bytes(b"1")
+    (there / "x.part.journal").write_bytes(b"not " + MAGIC)
+    with channels() as (a, b):
+        start_sending(a, [here / "x"])
+        assert isinstance(start_receiving(b, there).error(), TargetExistsError)
+    assert (there / "x.part.journal").read_bytes() == b"not " + MAGIC
+
+
+def test_two_receivers_cannot_receive_the_same_into_one_folder(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(100))
+    descriptor = os.open(there, os.O_RDONLY)
+    journal = JournalFile.create(descriptor, "x.part.journal")
+    try:
+        with channels() as (a, b):
+            sender = start_sending(a, [here / "x"])
+            error = start_receiving(b, there).error()
+            assert isinstance(error, LocalIOError)
+            assert "another midair is receiving this here" in error.message
+            refused = sender.error()
+            assert "another midair" in str(refused)
+    finally:
+        journal.close()
+        os.close(descriptor)
+
+
+def test_bytes_that_differ_are_found_and_fetched_anew(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = folders
+    (here / "a").write_bytes(os.urandom(2 * MiB))
+    (here / "b").write_bytes(os.urandom(2 * MiB))
+    paths = [here / "a", here / "b"]
+    lied = False
+    real = Runs.feed
+
+    def feed(runs: Runs, file: int, offset: int, data: memoryview, file_size: int) -> Digest | None:
+        nonlocal lied
+        digest = real(runs, file, offset, data, file_size)
+        if digest is not None and file == 1 and not lied:
+            lied = True
+            return Digest(digest.file, digest.start, digest.end, bytes(32))
+        return digest
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runs, "feed", feed)
+        with channels() as (a, b):
+            sender = start_sending(a, paths)
+            error = start_receiving(b, there).error()
+            assert isinstance(error, IntegrityError)
+            assert error.message.startswith("b ")
+            assert getattr(sender.error(), "remote_reason", None) == "integrity"
+    _, outcome = send_and_receive(paths, there)
+    assert outcome.bytes_crossed == 2 * MiB, "only the file in doubt is fetched anew"
+    assert tree(there) == tree(here)
+
+
+def test_a_sender_may_go_on_with_the_same_source_over_a_new_connection(folders: tuple[Path, Path]) -> None:
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(6 * MiB))
+    source = scan([here / "x"])
+    with channels() as (a, b):
+        cut_after(b, 6)
+        sender, receiver = Running(Sender(a, source, Log())), start_receiving(b, there)
+        assert isinstance(receiver.error(), ConnectionLostError)
+        assert isinstance(sender.error(), ConnectionLostError)
+    log = Log()
+    with channels() as (a, b):
+        sender, receiver = Running(Sender(a, source, log)), start_receiving(b, there)
+        assert receiver.outcome().bytes_crossed < 6 * MiB
+        assert sender.outcome().committed
+    assert len(log.of(events.Resumed)) == 1
+    assert tree(there) == tree(here)
