@@ -127,10 +127,11 @@ class Command:
                 self._changed.notify_all()
 
     def _read_err(self) -> None:
+        # In pieces, not lines: a question has no newline at its end.
         assert self.process.stderr is not None
-        for line in self.process.stderr:
+        while piece := os.read(self.process.stderr.fileno(), 65536):
             with self._changed:
-                self.errors += line
+                self.errors += piece.decode(errors="replace")
                 self._changed.notify_all()
 
 
@@ -140,11 +141,13 @@ def spawn(argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
 
 
 @contextlib.contextmanager
-def midair(*arguments: str | Path, spawner: Spawner = spawn, **environment: str) -> Iterator[Command]:
+def midair(
+    *arguments: str | Path, spawner: Spawner = spawn, stdin: int = subprocess.DEVNULL, **environment: str
+) -> Iterator[Command]:
     """Runs ``midair ARGUMENTS``; killed at the end if it still runs."""
     process = spawner(
         [sys.executable, "-m", "midair", *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

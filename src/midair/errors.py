@@ -22,6 +22,7 @@
     ├── TargetExistsError           12
     ├── LocalIOError                13   cannot read or write here
     ├── QuotaError                  14   the server's limits
+    ├── DeclinedError               5    the person here did not want it
     └── CancelledByUserError        130  Ctrl-C
         └── TerminatedError         143  SIGTERM
 
@@ -36,6 +37,7 @@ __all__ = [
     "CancelledByUserError",
     "ConnectionLostError",
     "CrowdedError",
+    "DeclinedError",
     "DiskFullError",
     "IncompatibleError",
     "IntegrityError",
@@ -229,6 +231,13 @@ class QuotaError(MidairError):
     exit_code = 14
     reason = "quota"
     default_hint = "Wait a while, or run a server of your own with `midair serve`."
+
+
+class DeclinedError(MidairError):
+    """The person here, or a rule, said no to what was offered."""
+
+    exit_code = 5
+    reason = "refused"
 
 
 class CancelledByUserError(MidairError):

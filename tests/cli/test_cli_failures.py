@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Command, midair, serving
+from support import Command, midair, serving, wait_until
 
 MIB = 1 << 20
 SLOW = ("--limit-rate", "8M")
@@ -186,6 +187,50 @@ def test_a_receiver_that_nobody_can_ask_says_how_to_accept(server: str, source: 
             assert "-y" in receiver.errors
             assert sender.wait() in (5, 19)
             assert "Traceback" not in sender.errors + receiver.errors
+    assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal: ours, and the one for a command."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.parametrize(("answer", "accepted"), [("n", False), ("y", True), ("", True)])
+def test_the_person_at_the_receiver_decides(
+    server: str, tmp_path: Path, folder: Path, terminal: tuple[int, int], answer: str, accepted: bool
+) -> None:
+    ours, theirs = terminal
+    source = tmp_path / "letter.txt"
+    source.write_text("hello")
+    with midair("send", "--json", "--server", server, source) as sender:
+        code = sender.event("code")["code"]
+        with midair("receive", "--json", "--server", server, code, "-o", folder, stdin=theirs) as receiver:
+            wait_until(lambda: "[Y/n]" in receiver.errors, "a question")
+            assert "letter.txt" in receiver.errors
+            os.write(ours, f"{answer}\n".encode())
+            if accepted:
+                assert (receiver.wait(), sender.wait()) == (0, 0)
+            else:
+                assert receiver.wait() == 5
+                assert receiver.done["reason"] == "refused"
+                check_end(sender, 5, "refused")
+    assert [path.name for path in folder.iterdir()] == (["letter.txt"] if accepted else [])
+
+
+def test_a_sender_that_goes_away_ends_the_question(
+    server: str, source: Path, folder: Path, terminal: tuple[int, int]
+) -> None:
+    with midair("send", "--json", "--server", server, source) as sender:
+        code = sender.event("code")["code"]
+        with midair("receive", "--json", "--server", server, code, "-o", folder, stdin=terminal[1]) as receiver:
+            wait_until(lambda: "[Y/n]" in receiver.errors, "a question")
+            sender.signal(signal.SIGINT)
+            check_end(sender, 130, "cancelled")
+            assert receiver.wait() == 6
     assert list(folder.iterdir()) == []
 
 

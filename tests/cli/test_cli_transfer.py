@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trustme
 from blake3 import blake3
 
-from support import midair, tree_digest
+from support import midair, serving, tree_digest
 
 MIB = 1 << 20
 
@@ -119,6 +121,39 @@ def test_only_the_relay_when_only_the_relay_is_allowed(server: str, tmp_path: Pa
     assert (folder / "a").read_bytes() == source.read_bytes()
     assert sender.done["path"] == receiver.done["path"] == "relay"
     assert sender.of("path")[0]["reason"]
+
+
+def test_over_tls_with_a_certificate_the_system_trusts(tmp_path: Path, folder: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    chain, key, trusted = tmp_path / "chain.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    authority.cert_pem.write_to_path(str(trusted))
+    source = make_file(tmp_path / "a", MIB)
+    with serving("127.0.0.1:0", "--cert", str(chain), "--key", str(key)) as (address, _):
+        assert address.startswith("wss://")
+        with midair("send", "--json", "--server", address, source, SSL_CERT_FILE=str(trusted)) as sender:
+            code = sender.event("code")["code"]
+            arguments = ("receive", "--json", "--server", address, code, "-o", folder, "-y")
+            with midair(*arguments) as stranger:
+                assert stranger.wait() == 17
+                assert "certificate" in stranger.errors
+            with midair(*arguments, SSL_CERT_FILE=str(trusted)) as receiver:
+                assert receiver.wait() == 0
+                assert sender.wait() == 0
+    assert (folder / "a").read_bytes() == source.read_bytes()
+
+
+def test_the_table_of_sockets_is_there_for_scripts() -> None:
+    with midair("check", "--sockets", "--json") as command:
+        assert command.wait() == 0
+        table = json.loads(command.lines[0])
+    assert table["strategy"] == "reuseport"
+    assert len(table["rows"]) == 8
+    seed = {"reuseaddr": True, "reuseport": False, "order": "listen-then-bind"}
+    (row,) = [row for row in table["rows"] if row.items() >= seed.items()]
+    assert row["bind"] == "EADDRINUSE"
 
 
 def test_help_is_quick_to_import() -> None:

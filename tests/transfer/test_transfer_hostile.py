@@ -33,9 +33,11 @@ from midair.errors import (
     PeerFailedError,
     PeerRefusedError,
     RemoteProtocolError,
+    SourceChangedError,
 )
 from midair.transfer import Offer, manifest, scan, wire
-from midair.transfer.manifest import MANIFEST_RECORD_BYTES, Entry
+from midair.transfer.journal import JournalReader
+from midair.transfer.manifest import MANIFEST_RECORD_BYTES, Entry, ManifestBuilder
 from midair.transfer.wire import Digest
 
 FILE = Entry("x", "file", 100, 0, 0o644)
@@ -331,6 +333,19 @@ def test_a_failure_about_a_file_that_does_not_exist_is_refused(attack: Attack) -
     attack.begin(FILE)
     attack.script.say(wire.Failed(reason="source-changed", text="x", file=999_999))
     attack.is_refused()
+
+
+def test_nothing_of_a_file_that_changed_at_the_sender_is_relied_on(attack: Attack) -> None:
+    attack.begin(FILE)
+    attack.script.data(0, bytes(50))
+    attack.script.say(wire.Failed(reason="source-changed", text="x changed", file=0))
+    assert isinstance(attack.receiver.error(), SourceChangedError)
+    builder = ManifestBuilder()
+    builder.add(FILE)
+    said = JournalReader(builder.finish())
+    said.feed((attack.directory / "x.part.journal").read_bytes())
+    assert said.same_content
+    assert not said.durable
 
 
 def test_what_a_sender_says_last_is_shown_escaped(attack: Attack) -> None:

@@ -8,8 +8,8 @@ Three things threads with blocking sockets do not have by themselves:
 * *Deadlines.* A thread blocked in a socket is woken by ``Channel.abort``, from the one thread here that itself never
   blocks on the network.
 * *Last words.* Failed, Refuse or Cancel are the last record of their side. Closing right after it would send a RST over
-  bytes that are still coming in, and that can overtake the word. So somebody goes on taking in what comes, for a bounded
-  time, until the other side, having read the word, has closed: a thread in ``receive``, and then ``Channel.close``.
+  bytes that are still coming in, and that can overtake the word. So somebody goes on taking in what comes, for a
+  bounded time, until the other side, having read the word, has closed: a thread in ``receive``, then ``Channel.close``.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from midair.channel import Channel, ChannelClosed, Received
 from midair.errors import (
     CancelledByUserError,
     ConnectionLostError,
+    DeclinedError,
     MidairError,
     PeerCancelledError,
     RemoteProtocolError,
@@ -102,8 +103,8 @@ class Receiver:
         """Blocks until everything is committed and the sender knows.
 
         Raises: TargetExistsError, DiskFullError, LocalIOError; IntegrityError; SourceChangedError, PeerFailedError,
-        PeerCancelledError, RemoteProtocolError, IncompatibleError; CancelledByUserError after ``cancel`` or a "no";
-        ConnectionLostError when another connection may go on; what ``accept`` raises.
+        PeerCancelledError, RemoteProtocolError, IncompatibleError; DeclinedError after a "no";
+        CancelledByUserError after ``cancel``; ConnectionLostError when another connection may go on; what ``accept`` raises.
         """
         self._link.start()
         self._link.expect(self._link.limits.stall)
@@ -264,7 +265,7 @@ class Receiver:
                     return
                 self._answered = True
             if not accepted:
-                raise CancelledByUserError("the offer was declined")
+                raise DeclinedError("the offer was declined")
             self._begin(manifest, found, intake)
             if self._follow(manifest, intake):
                 self._commit(manifest, intake)
@@ -376,8 +377,6 @@ class Receiver:
         if not self._settle(error) or isinstance(error, ConnectionLostError):
             return
         reason, text = telling(error)
-        if isinstance(error, CancelledByUserError):
-            reason = "refused"
         if self._scheduler is None:
             self._link.say_last(wire.Refuse(reason=reason, text=text))
         else:

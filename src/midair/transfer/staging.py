@@ -194,18 +194,18 @@ def remove_parts(folder: int, names: Iterable[str]) -> None:
 
 
 def _is_dressed(found: os.stat_result, entry: Entry, mask: int) -> bool:
-    return (
-        found.st_size == entry.size
-        and found.st_mtime_ns == entry.mtime_ns
-        and stat.S_IMODE(found.st_mode) == entry.mode & ~mask
-    )
+    mode = entry.mode & ~mask
+    if found.st_size != entry.size or stat.S_IMODE(found.st_mode) != mode:
+        return False
+    # The mode comes last. So where it is one that new files never have, the time is set, as well as it can be.
+    return found.st_mtime_ns == entry.mtime_ns or not mode & stat.S_IWUSR
 
 
 def _dress(descriptor: int, entry: Entry, mask: int, *, sync: bool) -> None:
     """Set mode and time, as far as the file system has them, and close. Raises: OSError."""
     actions: list[Callable[[], None]] = [
-        lambda: os.fchmod(descriptor, entry.mode & ~mask),
         lambda: os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns)),
+        lambda: os.fchmod(descriptor, entry.mode & ~mask),
     ]
     try:
         for action in actions:
