@@ -377,11 +377,11 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading
 
 
 @pytest.mark.parametrize("who", ["sender", "receiver"])
-@pytest.mark.parametrize("size", [3 * MiB, 40 * MiB])
+@pytest.mark.parametrize("size", [24 * MiB, 40 * MiB])
 def test_cancelling_in_mid_transfer_is_told_to_the_other_side(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, who: str, size: int
 ) -> None:
-    """With 40 MiB the sender stands in the middle of a record that the buffers cannot take."""
+    """The sender stands in the middle of a record that the buffers cannot take."""
     here, there = folders
     (here / "big").write_bytes(os.urandom(size))
     reached, go_on = held_up(monkeypatch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import socket
 import threading
@@ -112,7 +113,9 @@ class Running:
 
     def _join(self) -> None:
         self._thread.join(DEADLINE)
-        assert not self._thread.is_alive(), "it hangs"
+        if self._thread.is_alive():
+            faulthandler.dump_traceback(all_threads=True)
+            raise AssertionError("it hangs")
 
     def outcome(self) -> Outcome:
         self._join()

@@ -5,9 +5,11 @@ Only click is imported here, so that ``midair --help`` answers at once; each com
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -43,6 +45,17 @@ class _Commands(click.Group):
         elif _CODE.fullmatch(first):
             args = ["receive", *args]
         return super().resolve_command(ctx, args)
+
+
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """For a command's imports: what they make lives as long as the program, so nothing is garbage to be looked for."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +110,8 @@ def send(paths: tuple[str, ...], **options: Any) -> None:
 
     With no server named, one runs inside this command for as long as it lasts.
     """
-    from midair.cli.transfer import send_command
+    with _importing():
+        from midair.cli.transfer import send_command
 
     sys.exit(send_command(paths, **options))
 
@@ -119,7 +133,8 @@ def receive(code: str | None, **options: Any) -> None:
 
     Without CODE it is taken from MIDAIR_CODE, or asked for.
     """
-    from midair.cli.transfer import receive_command
+    with _importing():
+        from midair.cli.transfer import receive_command
 
     sys.exit(receive_command(code, **options))
 
@@ -137,7 +152,8 @@ def receive(code: str | None, **options: Any) -> None:
 @click.option("--debug", is_flag=True, help="Log everything on stderr. Shows addresses.")
 def serve(**options: Any) -> None:
     """Run a meeting point: mailbox, reflector and relay on one TCP port."""
-    from midair.cli.serve import serve_command
+    with _importing():
+        from midair.cli.serve import serve_command
 
     sys.exit(serve_command(**options))
 
@@ -147,7 +163,8 @@ def serve(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(sockets: bool, as_json: bool) -> None:
     """Look at what this machine can do."""
-    from midair.cli.check import check_command
+    with _importing():
+        from midair.cli.check import check_command
 
     if not sockets:
         raise click.UsageError("say what to check: midair check --sockets")
@@ -165,7 +182,8 @@ _demo_options: list[Callable[..., Any]] = [
 @_demo_options[1]
 def demo(as_json: bool, size: int) -> None:
     """Show the main job: through two NATs in the lab where it can run, else over loopback."""
-    from midair.cli.demo import demo_command
+    with _importing():
+        from midair.cli.demo import demo_command
 
     sys.exit(demo_command(as_json=as_json, mebibytes=size))
 
@@ -183,7 +201,8 @@ def lab() -> None:
 @_demo_options[1]
 def lab_demo(nat_a: str, nat_b: str, same_lan: bool, as_json: bool, size: int) -> None:
     """Send a tree from behind one NAT to behind another. NATs: none firewall drop rst icmp symmetric."""
-    from midair.cli.demo import lab_demo_command
+    with _importing():
+        from midair.cli.demo import lab_demo_command
 
     sys.exit(lab_demo_command(nat_a, nat_b, same_lan=same_lan, as_json=as_json, mebibytes=size))
 

@@ -104,7 +104,8 @@ class Receiver:
 
         Raises: TargetExistsError, DiskFullError, LocalIOError; IntegrityError; SourceChangedError, PeerFailedError,
         PeerCancelledError, RemoteProtocolError, IncompatibleError; DeclinedError after a "no";
-        CancelledByUserError after ``cancel``; ConnectionLostError when another connection may go on; what ``accept`` raises.
+        CancelledByUserError after ``cancel``; ConnectionLostError when another connection may go on; what ``accept``
+        raises.
         """
         self._link.start()
         self._link.expect(self._link.limits.stall)

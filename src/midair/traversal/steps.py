@@ -1,8 +1,12 @@
-"""What the agent is told (events, in the past tense) and what it orders (commands). An id is one connection's."""
+"""What the agent is told (events, in the past tense) and what it orders (commands). An id is one connection's.
+
+These are msgspec structs because there are many: making a dataclass costs a millisecond at every start of the program,
+a struct thirty microseconds.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from midair.endpoint import Endpoint
 from midair.port.failures import ConnectFailure
@@ -34,25 +38,21 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """The agreed moment has come; time is counted from here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """The time of the last WakeAt has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A dial became a connection."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """A dial came to nothing; its socket is closed."""
 
     id: str
@@ -61,66 +61,57 @@ class Failed:
     """The errno's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """Somebody connected to our port; the driver has given it an id."""
 
     id: str
     remote: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
+class Authenticated(msgspec.Struct, frozen=True):
     """The peer is at the other end."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """The other end has not proved the key; its socket is closed. ``suspicion`` is the channel's word for it."""
 
     id: str
     suspicion: str
 
 
-@dataclass(frozen=True, slots=True)
-class Nominated:
+class Nominated(msgspec.Struct, frozen=True):
     """The controlling peer has nominated this connection."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class NominationAcked:
+class NominationAcked(msgspec.Struct, frozen=True):
     """The controlled peer has answered our nomination."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AcknowledgementSent:
+class AcknowledgementSent(msgspec.Struct, frozen=True):
     """Our answer to a nomination is on its way."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionDied:
+class ConnectionDied(msgspec.Struct, frozen=True):
     """An authenticated connection is gone; its socket is closed."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RelayReady:
+class RelayReady(msgspec.Struct, frozen=True):
     """The relay leg is open, and the peer is at the other end of it."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RelayFailed:
+class RelayFailed(msgspec.Struct, frozen=True):
     """There will be no relay leg; ``text`` says why, for a person."""
 
     text: str
@@ -143,44 +134,38 @@ AgentEvent = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(msgspec.Struct, frozen=True):
     """Connect from our port; answered by Opened or Failed."""
 
     id: str
     remote: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticate:
+class Authenticate(msgspec.Struct, frozen=True):
     """Find out who is there; answered by Authenticated or Rejected."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Nominate:
+class Nominate(msgspec.Struct, frozen=True):
     """Tell the peer that this is the one; answered by NominationAcked or ConnectionDied, or never."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(msgspec.Struct, frozen=True):
     """Answer the peer's nomination; answered by AcknowledgementSent or ConnectionDied."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retire:
+class Retire(msgspec.Struct, frozen=True):
     """It is not needed: call off the dial, or close the connection without a RST."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Choose:
+class Choose(msgspec.Struct, frozen=True):
     """The end: this one."""
 
     id: str
@@ -188,15 +173,13 @@ class Choose:
     """For the relay: why not a direct one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(msgspec.Struct, frozen=True):
     """The end: none."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class WakeAt:
+class WakeAt(msgspec.Struct, frozen=True):
     """Send a Tick at this time, whatever WakeAt said before."""
 
     at: float
