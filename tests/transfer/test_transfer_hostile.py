@@ -114,7 +114,6 @@ def attack(tmp_path: Path) -> Iterator[Attack]:
         [file("\x1b]0;owned\x07")],
         [file("\u202egpj.exe")],
         [file("C:\\x")],
-        [file("nul")],
         [Entry("a", "directory", 5, 0, 0o755)],
         [file("a", (1 << 63) - 1), file("b", (1 << 63) - 1)],
     ],

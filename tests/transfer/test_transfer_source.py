@@ -70,7 +70,7 @@ def test_what_is_neither_file_nor_folder_is_refused_by_name(tmp_path: Path, make
         scan([tmp_path / "t"])
 
 
-@pytest.mark.parametrize("name", [b"a\nb", b"\xff\xfe", b"nul.txt", b"a:b", b"end.", "\u202e".encode()])
+@pytest.mark.parametrize("name", [b"a\nb", b"\xff\xfe", b"a\\b", "\u202e".encode()])
 def test_a_name_that_no_receiver_would_take_is_refused_and_shown_escaped(tmp_path: Path, name: bytes) -> None:
     (tmp_path / "t").mkdir()
     with open(os.fsencode(tmp_path / "t") + b"/" + name, "wb"):

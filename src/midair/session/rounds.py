@@ -53,6 +53,8 @@ class Summary:
     """What a session has done so far, in bytes of content; becomes the ``done`` event."""
 
     path: str | None = None
+    committed: bool = False
+    """All of it stands under its final name at the receiver."""
     bytes_committed: int = 0
     bytes_crossed: int = 0
     bytes_hashed: int = 0
@@ -123,6 +125,11 @@ class Session(abc.ABC, Generic[P]):
                     ) from error
                 self._emit(events.ConnectionLost(text=error.message))
                 lost_at = time.monotonic()
+            except PeerLostError:
+                # All is here, and only the sender may not know: it had its time to come back and ask.
+                if not (self.summary.committed and self.role == "receive"):
+                    raise
+                return self.summary
 
     @abc.abstractmethod
     async def _meet(self, *, again_within: float | None) -> Meeting:
@@ -226,6 +233,7 @@ class Session(abc.ABC, Generic[P]):
             if finished.done() and not finished.cancelled():
                 finished.exception()  # looked at, so that asyncio does not report it as forgotten
             outcome = party.outcome
+            self.summary.committed = outcome.committed
             self.summary.bytes_committed = outcome.bytes_committed
             self.summary.bytes_crossed += outcome.bytes_crossed
             self.summary.bytes_hashed += outcome.bytes_hashed

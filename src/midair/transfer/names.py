@@ -1,18 +1,19 @@
 """Which names are taken from a peer, and how any text is shown on a terminal. Nothing is ever cleaned up: a name is
 good as it stands, or the whole offer is refused.
 
-A name from the other side is authenticated but not trusted. It must mean one and the same thing on every file system
-we may write to, look like what it is, and stay below the folder the person chose. So beyond ``..`` and absolute paths
-also refused are what Windows gives a meaning of its own (``:``, ``\\``, device names, a dot or space at the end), what
-a terminal would obey or hide (control and format characters), and two names that one file system or the other would
-take for the same.
+A name from the other side is authenticated but not trusted. It must stay below the folder the person chose, look like
+what it is, and mean one thing. So beyond ``..`` and absolute paths also refused are a backslash, what a terminal would
+obey or hide (control and format characters; but not the two joiners, which Persian and many an emoji are written with),
+and two names that one file system or the other would take for the same. On Windows, also what has a meaning of its own
+there: a colon, the names of devices, a dot or space at the end.
 
-Both sides apply the same rules, the sender while it scans, so that nobody waits for a refusal that can be foreseen.
+Both sides apply the rules of their own system, the sender while it scans, so that hardly anybody waits for a refusal.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 
 __all__ = [
@@ -34,7 +35,9 @@ MAX_DEPTH = 128
 """Components of one path. Nobody nests deeper by hand, and each level costs a descriptor on the way down."""
 
 _FORMAT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_UNSAFE_ASCII = re.compile(r"[\x00-\x1f\x7f\\:]")
+_JOINERS = frozenset("\u200c\u200d")
+_UNSAFE_ASCII = re.compile(r"[\x00-\x1f\x7f\\]")
+_WINDOWS = sys.platform == "win32"
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])[ ]*(?:\.|$)", re.IGNORECASE)
 
 
@@ -42,8 +45,8 @@ class UnacceptableName(Exception):
     """A name breaks the rules; the text says which, the name in it escaped."""
 
 
-def check(path: str) -> tuple[str, ...]:
-    """The components of ``path``, a relative path with ``/`` between them.
+def check(path: str, *, windows: bool = _WINDOWS) -> tuple[str, ...]:
+    """The components of ``path``, a relative path with ``/`` between them; ``windows`` adds the rules of that system.
 
     Raises: UnacceptableName.
     """
@@ -59,11 +62,11 @@ def check(path: str) -> tuple[str, ...]:
     if path.isascii():
         unsafe = _UNSAFE_ASCII.search(path) is not None
     else:
-        unsafe = any(c in "\\:" or unicodedata.category(c) in _FORMAT for c in path)
+        unsafe = any(c == "\\" or (unicodedata.category(c) in _FORMAT and c not in _JOINERS) for c in path)
     if unsafe:
         raise UnacceptableName(f"{escape(path)} has characters that are not safe in a file name")
     for component in components:
-        if (fault := _fault(component)) is not None:
+        if (fault := _fault(component) or (_windows_fault(component) if windows else None)) is not None:
             raise UnacceptableName(f"{escape(path)} {fault}")
     return components
 
@@ -73,10 +76,16 @@ def _fault(component: str) -> str | None:
         return "is absolute or has an empty part"
     if component in (".", ".."):
         return "points outside of the folder"
-    if component[-1] in ". ":
-        return "has a part that ends with a dot or a space"
     if len(component) * 4 > MAX_COMPONENT_BYTES and len(component.encode()) > MAX_COMPONENT_BYTES:
         return f"has a part longer than {MAX_COMPONENT_BYTES} bytes"
+    return None
+
+
+def _windows_fault(component: str) -> str | None:
+    if ":" in component:
+        return "has a colon, which Windows takes for a drive or a stream"
+    if component[-1] in ". ":
+        return "has a part that ends with a dot or a space, which Windows would leave out"
     if _DEVICE.match(component):
         return "is the name of a device on Windows"
     return None
@@ -92,13 +101,14 @@ def fold(path: str) -> str:
 class NameRules:
     """The rules between names: parents come first and are folders, nothing comes twice. Fed in manifest order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, windows: bool = _WINDOWS) -> None:
+        self._windows = windows
         self._seen: set[str] = set()
         self._folders: set[str] = set()
 
     def add(self, path: str, *, directory: bool) -> None:
         """Raises: UnacceptableName."""
-        components = check(path)
+        components = check(path, windows=self._windows)
         if len(components) > 1 and path.rpartition("/")[0] not in self._folders:
             raise UnacceptableName(f"{escape(path)} lies in something that is not a folder of this transfer")
         folded = fold(path)
