@@ -18,11 +18,17 @@ _WILDCARDS: dict[Family, str] = {4: "0.0.0.0", 6: "::"}
 def new_socket(family: Family, options: Iterable[str] = (), *, datagram: bool = False) -> socket.socket:
     """A non-blocking socket with the options on. An IPv6 one never takes IPv4, so that a port means one family.
 
+    A TCP one never waits for an ACK before it sends (Nagle), and what a listener accepts is like the listener. The
+    protocol is named because asyncio looks at it before it sees to the same.
+
     Raises: OSError.
     """
-    sock = socket.socket(_ADDRESS_FAMILIES[family], socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM)
+    kind, protocol = (socket.SOCK_DGRAM, socket.IPPROTO_UDP) if datagram else (socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock = socket.socket(_ADDRESS_FAMILIES[family], kind, protocol)
     try:
         sock.setblocking(False)
+        if not datagram:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         set_options(sock, options)
