@@ -1,9 +1,14 @@
-"""What the meeting's machine is told (events, in the past tense) and what it orders (commands)."""
+"""What the meeting's machine is told (events, in the past tense) and what it orders (commands).
+
+These are msgspec structs because there are many: making a dataclass costs a millisecond at every start of the program,
+a struct thirty microseconds.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from midair.errors import MidairError
 from midair.rendezvous import wire
@@ -35,25 +40,28 @@ Mood = Literal["happy", "lonely", "scary", "errory"]
 """How a side leaves its mailbox: content, without having met anybody, after a wrong key, after another error."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class _Step(msgspec.Struct, frozen=True):
+    """None shows what is in it: codes, keys and messages go through here."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class Started(_Step, frozen=True, kw_only=True):
     """The driver is ready for commands."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
+class Connected(_Step, frozen=True, kw_only=True):
     """The WebSocket that ``Connect`` asked for is open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectFailed:
+class ConnectFailed(_Step, frozen=True, kw_only=True):
     """It could not be opened; ``error`` says why, for a person."""
 
     error: MidairError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disconnected:
+class Disconnected(_Step, frozen=True, kw_only=True):
     """The open WebSocket is gone."""
 
     reason: str
@@ -61,36 +69,31 @@ class Disconnected:
     """Whether that is because the server breaks the WebSocket protocol, so that another try would be no better."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(_Step, frozen=True, kw_only=True):
     """The server sent a frame."""
 
     frame: wire.ServerFrame | wire.Unknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Violated:
+class Violated(_Step, frozen=True, kw_only=True):
     """The server sent something that is no frame."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRequested:
+class SendRequested(_Step, frozen=True, kw_only=True):
     """The user has a message for the other side."""
 
-    message: bytes = field(repr=False)
+    message: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseRequested:
+class CloseRequested(_Step, frozen=True, kw_only=True):
     """The user wants to leave."""
 
     mood: Mood
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimePassed:
+class TimePassed(_Step, frozen=True, kw_only=True):
     """``deadline`` has come."""
 
 
@@ -107,54 +110,46 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connect:
+class Connect(_Step, frozen=True, kw_only=True):
     """Open a WebSocket; answered by ``Connected`` or ``ConnectFailed``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drop:
+class Drop(_Step, frozen=True, kw_only=True):
     """Give this WebSocket up without ceremony; answered by ``Disconnected``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transmit:
+class Transmit(_Step, frozen=True, kw_only=True):
     """Send a frame, after those before it."""
 
     frame: wire.ClientFrame
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announce:
+class Announce(_Step, frozen=True, kw_only=True):
     """The number is ours: the other side can now come with this code."""
 
-    code: str = field(repr=False)
+    code: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Met:
+class Met(_Step, frozen=True, kw_only=True):
     """The other side has proved that it knows the code."""
 
-    key: bytes = field(repr=False)
+    key: bytes
     peer_versions: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deliver:
+class Deliver(_Step, frozen=True, kw_only=True):
     """The next message of the other side, in order."""
 
-    message: bytes = field(repr=False)
+    message: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fail:
+class Fail(_Step, frozen=True, kw_only=True):
     """The meeting is over for this reason; what follows only tidies up."""
 
     error: MidairError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
+class Finish(_Step, frozen=True, kw_only=True):
     """Close the WebSocket, if any; nothing more will be ordered."""
 
 
