@@ -40,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, help="write the JSON there")
     parser.add_argument("--mib", type=int, default=1024, help="size of the file")
-    parser.add_argument("--runs", type=int, default=3, help="counted runs of each program, after one warm-up each")
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each program, after one warm-up each")
     parser.add_argument("--folder", type=Path, default=default_folder(), help="where source and destination lie")
     options = parser.parse_args()
 
