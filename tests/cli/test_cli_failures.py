@@ -66,6 +66,20 @@ def test_an_unknown_code_is_said_in_the_time_given(server: str, folder: Path) ->
         check_end(receiver, 4, "unknown-code")
 
 
+def test_a_folder_that_cannot_be_used_is_said_before_the_code_is_used_up(
+    server: str, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with midair("send", "--json", "--server", server, "--code", "5-right-words", source) as sender:
+        sender.event("code")
+        receive = ("receive", "--json", "--server", server, "5-right-words", "-y", "-o")
+        with midair(*receive, tmp_path / "file" / "below") as receiver:
+            check_end(receiver, 13, "local-io", "below")
+        with midair(*receive, tmp_path / "new" / "folder") as receiver:
+            assert (receiver.wait(), sender.wait()) == (0, 0)
+    assert (tmp_path / "new" / "folder" / "big.bin").read_bytes() == source.read_bytes()
+
+
 def test_a_server_that_is_down_is_named(source: Path, folder: Path) -> None:
     with serving() as (address, command):
         command.signal(signal.SIGTERM)

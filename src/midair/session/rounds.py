@@ -159,6 +159,9 @@ class Session(abc.ABC, Generic[P]):
                 on_event=self._emit,
             )
             mood = "happy"
+        except PeerLostError as error:
+            # Gone between the meeting and the connection: as good a reason to meet again as one in mid-transfer.
+            raise ConnectionLostError(error.message) from error
         except asyncio.CancelledError:
             mood = "lonely"
             raise
