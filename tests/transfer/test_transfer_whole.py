@@ -13,6 +13,7 @@ from blake3 import blake3
 from transfer_support import Log, channels, send_and_receive, start_receiving, start_sending, tree
 
 from midair import events
+from midair.errors import LocalIOError, PeerFailedError
 from midair.transfer import Offer, disk, intake, scheduler
 from midair.transfer.journal import Durable, Record
 from midair.transfer.journal_file import JournalFile
@@ -250,3 +251,49 @@ def test_the_journal_never_says_more_than_what_was_synced(
     send_and_receive([here / "tree"], there)
     assert {f: max(end for g, end in vouched if g == f) for f, _ in vouched} == {i + 1: 100_000 + i for i in range(60)}
     assert hashlib.sha256(repr(tree(there)).encode()).digest() == hashlib.sha256(repr(tree(here)).encode()).digest()
+
+
+def twins(root: Path) -> None:
+    """Two names that differ only in case, as a Linux kernel's tree has them."""
+    root.mkdir()
+    (root / "xt_DSCP.h").write_text("upper")
+    (root / "xt_dscp.h").write_text("lower")
+
+
+def test_names_that_differ_only_in_case_are_two_files_where_the_file_system_says_so(
+    folders: tuple[Path, Path],
+) -> None:
+    here, there = folders
+    twins(here / "linux")
+    send_and_receive([here / "linux"], there)
+    assert tree(there) == tree(here)
+
+
+def test_where_they_would_be_one_file_they_are_refused_before_anything_is_written(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file system that folds case can be mounted here; how one is told is tested with a link."""
+    here, there = folders
+    twins(here / "linux")
+    monkeypatch.setattr(disk, "folds_case", lambda name, folder: (there / name).exists())
+    with channels() as (a, b):
+        sender, receiver = start_sending(a, [here / "linux"]), start_receiving(b, there)
+        refused, told = receiver.error(), sender.error()
+    assert isinstance(refused, LocalIOError)
+    assert "xt_DSCP.h" in refused.message
+    assert isinstance(told, PeerFailedError)
+    assert not any(there.iterdir())
+
+
+def test_a_file_system_that_folds_case_finds_the_same_file_under_the_other_case(tmp_path: Path) -> None:
+    (tmp_path / "a.part").touch()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not disk.folds_case("a.part", folder)
+        (tmp_path / "A.PART").touch()
+        assert not disk.folds_case("a.part", folder)
+        (tmp_path / "A.PART").unlink()
+        (tmp_path / "A.PART").hardlink_to(tmp_path / "a.part")
+        assert disk.folds_case("a.part", folder)
+    finally:
+        os.close(folder)

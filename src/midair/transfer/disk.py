@@ -16,6 +16,7 @@ from pathlib import Path
 
 __all__ = [
     "Folders",
+    "folds_case",
     "is_ours",
     "lstat",
     "open_folder",
@@ -68,6 +69,15 @@ def lstat(name: str, folder: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def folds_case(name: str, folder: int) -> bool:
+    """Whether the file system takes names that differ in case for one; ``name`` is there and has letters.
+
+    Raises: OSError.
+    """
+    here, swapped = lstat(name, folder), lstat(name.swapcase(), folder)
+    return here is not None and swapped is not None and (here.st_dev, here.st_ino) == (swapped.st_dev, swapped.st_ino)
 
 
 def is_ours(found: os.stat_result, folder: int) -> bool:

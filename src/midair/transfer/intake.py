@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from blake3 import blake3
 
-from midair.errors import IntegrityError, RemoteProtocolError
+from midair.errors import IntegrityError, LocalIOError, RemoteProtocolError
 from midair.transfer import disk
 from midair.transfer.failures import from_os
 from midair.transfer.inspection import Found
@@ -152,6 +152,7 @@ class Intake:
         journal = self._journal
         if journal is None:
             journal = self._journal = JournalFile.create(self._folder, journal_name(self._manifest.entries[0].path))
+            self._refuse_twins(journal)
         if not self._found.begun:
             remove_parts(self._folder, self._found.leftovers)
             journal.begin(self._manifest.id)
@@ -163,6 +164,16 @@ class Intake:
                 # Before anything is in them: a part that no journal names is only taken for ours while it is empty.
                 journal.append(parts_records(unrecorded))
                 self._staging.sync_folder()
+
+    def _refuse_twins(self, journal: JournalFile) -> None:
+        """Where the file system would put two files into one. Raises: LocalIOError."""
+        twins = self._manifest.twins
+        if twins is not None and disk.folds_case(journal_name(self._manifest.entries[0].path), self._folder):
+            journal.remove()
+            raise LocalIOError(
+                f"{escape(twins[0])} and {escape(twins[1])} would be the same file in the folder to receive into",
+                hint="Receive into a folder whose file system tells upper from lower case.",
+            )
 
     def sync(self) -> bool:
         """Bring what has been written to the disk and then into the journal; whether there was anything.

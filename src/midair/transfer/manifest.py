@@ -78,10 +78,14 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 class Manifest:
     """A list of entries that has been found good."""
 
-    def __init__(self, entries: Sequence[Entry], starts: array[int], manifest_id: bytes) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], starts: array[int], manifest_id: bytes, twins: tuple[str, str] | None
+    ) -> None:
         """Use :class:`ManifestBuilder`."""
         self.entries = entries
         self.id = manifest_id
+        self.twins = twins
+        """Two names that differ only in case or accents, if there are any."""
         self._starts = starts
         self.total: int = starts[-1]
         """Bytes of content in all."""
@@ -161,7 +165,7 @@ class ManifestBuilder:
         if not self._entries:
             raise UnacceptableName("there is nothing in it")
         check_layout([entry.path for entry in self._entries if "/" not in entry.path])
-        return Manifest(self._entries, self._starts, self._hasher.digest(ID_BYTES))
+        return Manifest(self._entries, self._starts, self._hasher.digest(ID_BYTES), self._rules.twins)
 
 
 _decoder = msgspec.msgpack.Decoder(Annotated[list[Entry], Meta(max_length=MANIFEST_RECORD_BYTES)])

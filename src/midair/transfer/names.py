@@ -3,9 +3,11 @@ good as it stands, or the whole offer is refused.
 
 A name from the other side is authenticated but not trusted. It must stay below the folder the person chose, look like
 what it is, and mean one thing. So beyond ``..`` and absolute paths also refused are a backslash, what a terminal would
-obey or hide (control and format characters; but not the two joiners, which Persian and many an emoji are written with),
-and two names that one file system or the other would take for the same. On Windows, also what has a meaning of its own
-there: a colon, the names of devices, a dot or space at the end.
+obey or hide (control and format characters; but not the two joiners, which Persian and many an emoji are written with).
+On Windows, also what has a meaning of its own there: a colon, the names of devices, a dot or space at the end.
+
+Two names that differ only in case or accents are two names, and ordinary in a Linux tree; but some file systems take
+them for one. So they are only noted here, and the receiver looks at the file system it is to write to.
 
 Both sides apply the rules of their own system, the sender while it scans, so that hardly anybody waits for a refusal.
 """
@@ -103,8 +105,12 @@ class NameRules:
 
     def __init__(self, *, windows: bool = _WINDOWS) -> None:
         self._windows = windows
-        self._seen: set[str] = set()
+        self._first: dict[str, str] = {}
+        """The first name of each folded form."""
+        self._further: set[str] = set()
         self._folders: set[str] = set()
+        self.twins: tuple[str, str] | None = None
+        """The first two names that some file system takes for one, if there are any."""
 
     def add(self, path: str, *, directory: bool) -> None:
         """Raises: UnacceptableName."""
@@ -112,9 +118,14 @@ class NameRules:
         if len(components) > 1 and path.rpartition("/")[0] not in self._folders:
             raise UnacceptableName(f"{escape(path)} lies in something that is not a folder of this transfer")
         folded = fold(path)
-        if folded in self._seen:
-            raise UnacceptableName(f"{escape(path)} comes twice, or differs from another name only in case or accents")
-        self._seen.add(folded)
+        first = self._first.get(folded)
+        if first is None:
+            self._first[folded] = path
+        elif first == path or path in self._further:
+            raise UnacceptableName(f"{escape(path)} comes twice")
+        else:
+            self._further.add(path)
+            self.twins = self.twins or (first, path)
         if directory:
             self._folders.add(path)
 
