@@ -33,16 +33,19 @@ def ask_for_code() -> str:
 
 
 def asker(reporter: Reporter, directory: Path, *, yes: bool) -> Callable[[Offer], bool]:
-    """What the receiver calls, in its own thread, before anything is written."""
+    """What the receiver calls, in a thread of its own, before anything is written.
+
+    Raises: UsageError at once when there is nobody to ask, while the code is still good.
+    """
+    if not yes and (sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty()):
+        raise UsageError(
+            "somebody has to accept the files, and there is no terminal to ask at",
+            hint="Run it with -y to accept what the code stands for.",
+        )
 
     def ask(offer: Offer) -> bool:
         if yes:
             return True
-        if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
-            raise UsageError(
-                "somebody has to accept the files, and there is no terminal to ask at",
-                hint="Run it with -y to accept what the code stands for.",
-            )
         reporter.pause()
         lines = [f"    {name}" for name in offer.names[:_SHOWN_NAMES]]
         if len(offer.names) > _SHOWN_NAMES:

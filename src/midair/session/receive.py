@@ -58,6 +58,8 @@ class ReceiveSession(Session[Receiver]):
 
     async def _meet(self, *, again_within: float | None) -> Meeting:
         wait = self._wait if again_within is None else again_within
+        if again_within is None:
+            self._emit(events.Status(text="Looking for the sender..."))
         return await meet_as_receiver(self.server, self._code, app_versions=self._versions(), wait=wait)
 
     def _party(self, result: PathResult) -> Receiver:
