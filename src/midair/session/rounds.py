@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from midair import events
 from midair.config import ServerURL, TraversalOptions
@@ -146,31 +146,34 @@ class Session(abc.ABC, Generic[P]):
 
     async def _round(self, lost_at: float | None) -> None:
         meeting = await (self._meet(again_within=None) if lost_at is None else self._meet_again(lost_at))
-        mood = "errory"
+        mood: Literal["happy", "lonely", "errory"] = "errory"
+        result: PathResult | None = None
         try:
-            self._check_versions(meeting)
-            self._emit(events.Met(resumed=lost_at is not None))
-            result = await connect_peers(
-                meeting,
-                session_key=meeting.key,
-                controlling=self.role == "send",
-                server=self.server,
-                options=self._traversal,
-                on_event=self._emit,
-            )
-            mood = "happy"
-        except PeerLostError as error:
-            # Gone between the meeting and the connection: as good a reason to meet again as one in mid-transfer.
-            raise ConnectionLostError(error.message) from error
-        except asyncio.CancelledError:
-            mood = "lonely"
-            raise
-        finally:
-            await meeting.close(mood)  # type: ignore[arg-type]
-        try:
+            try:
+                self._check_versions(meeting)
+                self._emit(events.Met(resumed=lost_at is not None))
+                result = await connect_peers(
+                    meeting,
+                    session_key=meeting.key,
+                    controlling=self.role == "send",
+                    server=self.server,
+                    options=self._traversal,
+                    on_event=self._emit,
+                )
+                mood = "happy"
+            except PeerLostError as error:
+                # Gone between the meeting and the connection: as good a reason to meet again as one in mid-transfer.
+                raise ConnectionLostError(error.message) from error
+            except asyncio.CancelledError:
+                mood = "lonely"
+                raise
+            finally:
+                await meeting.close(mood)
             await self._transfer(result)
         finally:
-            await result.close_leftovers()
+            if result is not None:
+                result.channel.abort()  # after a transfer it is closed already
+                await result.close_leftovers()
 
     async def _meet_again(self, lost_at: float) -> Meeting:
         """Meets the lost peer under the same code; the server may be away for a while too.
