@@ -19,8 +19,7 @@ demo: system setup
 test: system setup-test
 	$(BIN)/python -m pytest
 
-check: system setup-test lint
-	$(BIN)/python -m pytest
+check: lint test
 
 lint: setup-test
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ from dataclasses import replace
 import click
 
 from midair.cli.ending import configure_logging, fail
-from midair.config import DEFAULT_PORT, ServerLimits
+from midair.config import DEFAULT_PORT, ServerLimits, ServerURL
 from midair.errors import MidairError, UsageError
 
 __all__ = ["serve_command"]
@@ -78,13 +78,9 @@ async def _serve(listen: tuple[str, ...], tls: ssl.SSLContext | None, limits: Se
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    scheme = "wss" if tls else "ws"
-    names = []
-    for listener in listeners:
-        host, port = listener.getsockname()[:2]
-        names.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
     async with Server(listeners, limits=limits, ssl_context=tls) as server:
-        click.echo(f"midair: serving on {' and '.join(names)}")
+        urls = [ServerURL(secure=tls is not None, host=str(e.address), port=e.port) for e in server.endpoints]
+        click.echo(f"midair: serving on {' and '.join(map(str, urls))}")
         await stop.wait()
         click.echo("midair: stopping", err=True)
         await server.drain()

@@ -18,15 +18,15 @@ import logging
 import socket
 import sys
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
 
 from midair.endpoint import Endpoint, Family
 from midair.port.failures import ConnectFailedError, ConnectFailure
 from midair.port.listening import unavailable
 from midair.port.outgoing import dial
+from midair.port.own_address import is_own_address
 from midair.port.probe import probe_strategy
 from midair.port.rules import Strategy, rules_for
-from midair.port.sockets import bind_wildcard, new_socket, set_options
+from midair.port.sockets import bind_wildcard, set_options
 
 __all__ = ["LocalPort"]
 
@@ -141,7 +141,7 @@ class LocalPort:
             raise ConnectFailedError.because(ConnectFailure.OTHER, errno.EBADF, "this port is closed", remote=remote)
         if remote.family not in self.families:
             raise ConnectFailedError.because(ConnectFailure.UNREACHABLE, errno.EAFNOSUPPORT, remote=remote)
-        if remote.port == self.number and _is_local(remote.address):
+        if remote.port == self.number and is_own_address(remote.address):
             text = "this is our own port"
             raise ConnectFailedError.because(ConnectFailure.SELF, errno.EADDRNOTAVAIL, text, remote=remote)
         try:
@@ -246,16 +246,3 @@ def _claim(family: Family, number: int, strategy: Strategy) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _is_local(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address is one of this machine: it is when packets to it would start from it. Sends none."""
-    if address.is_loopback or address.is_unspecified:
-        return True
-    remote = Endpoint(address, 9)
-    try:
-        with new_socket(remote.family, datagram=True) as sock:
-            sock.connect(remote.to_sockaddr())
-            return Endpoint.from_sockaddr(sock.getsockname()).address == address
-    except OSError:
-        return False

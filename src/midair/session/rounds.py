@@ -75,7 +75,7 @@ class Summary:
 
 
 class Party(Protocol):
-    """A transfer's Sender or Receiver: blocking ``run`` in one thread, ``cancel`` from any other."""
+    """A transfer's Sender or Receiver: blocking ``run`` in one thread; ``cancel`` from any other, at once."""
 
     @property
     def outcome(self) -> Outcome: ...
@@ -230,7 +230,7 @@ class Session(abc.ABC, Generic[P]):
         try:
             await asyncio.shield(finished)
         except asyncio.CancelledError:
-            await asyncio.to_thread(party.cancel)
+            party.cancel()
             with contextlib.suppress(asyncio.TimeoutError, MidairError):
                 async with asyncio.timeout(_CANCEL_SECONDS):
                     await asyncio.shield(finished)
