@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +24,11 @@ def server_command() -> Iterator[tuple[str, Command]]:
     """The same, with the running command, to be killed."""
     with serving() as pair:
         yield pair
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a receiver puts things."""
+    target = tmp_path / "received"
+    target.mkdir()
+    return target

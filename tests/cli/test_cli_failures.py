@@ -25,13 +25,6 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    target = tmp_path / "received"
-    target.mkdir()
-    return target
-
-
 def check_end(command: Command, exit_code: int, reason: str, *words: str) -> None:
     """It ended with this exit code, said so in its last event, and in one line with these words for a person."""
     assert command.wait() == exit_code, command.errors

@@ -8,21 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import trustme
 from blake3 import blake3
 
 from support import midair, serving, tree_digest
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the receiver puts things."""
-    target = tmp_path / "received"
-    target.mkdir()
-    return target
 
 
 def make_file(path: Path, size: int) -> Path:

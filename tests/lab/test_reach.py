@@ -30,13 +30,6 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    target = tmp_path / "received"
-    target.mkdir()
-    return target
-
-
 @contextlib.contextmanager
 def sending(lab: Lab, *what: Any) -> Iterator[tuple[Command, Command, str]]:
     """A server and a sender in the lab; yields the sender, the server, and the server's address."""

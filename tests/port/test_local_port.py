@@ -265,7 +265,7 @@ async def test_the_same_port_number_elsewhere_is_not_our_own(monkeypatch: pytest
 
 async def test_a_connection_that_turns_out_to_be_to_ourselves_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """On loopback a SYN to one's own port really connects; the look at the address beforehand is switched off here."""
-    monkeypatch.setattr(local_port, "_is_local", lambda address: False)
+    monkeypatch.setattr(local_port, "is_own_address", lambda address: False)
     with LocalPort.open() as port, pytest.raises(ConnectFailedError, match="to itself") as caught:
         await port.connect(Endpoint.of("127.0.0.1", port.number))
     assert caught.value.failure is ConnectFailure.SELF
