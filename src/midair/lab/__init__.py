@@ -10,8 +10,8 @@ interfaces are made inside the namespaces, and the namespaces have no name, so t
 when it is killed. Imports nothing else of midair.
 """
 
+from midair.lab.kernel_nat import Filtering, Mapping, NatBehaviour, NatKind, Reaction
 from midair.lab.namespace import Namespace
-from midair.lab.nat import Filtering, Mapping, NatBehaviour, NatKind, Reaction
 from midair.lab.observe import SynCounts
 from midair.lab.requirements import LabUnavailable, available
 from midair.lab.topology import Host, Lab

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from midair.lab.nat import COUNTER_INCOMING, COUNTER_OUTGOING, COUNTER_REFUSED, TABLE
+from midair.lab.kernel_nat import COUNTER_INCOMING, COUNTER_OUTGOING, COUNTER_REFUSED, TABLE
 
 if TYPE_CHECKING:
     from midair.lab.namespace import Namespace

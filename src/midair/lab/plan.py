@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 
-from midair.lab.nat import INSIDE, OUTSIDE, NatKind
+from midair.lab.kernel_nat import INSIDE, OUTSIDE, NatKind
 
 __all__ = ["CORE", "SERVER", "Cable", "Interface", "Node", "Plan", "make_plan"]
 

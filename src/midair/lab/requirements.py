@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 
+from midair.lab.kernel_nat import NatKind, ruleset
 from midair.lab.namespace import Namespace
-from midair.lab.nat import NatKind, ruleset
 
 __all__ = ["LabUnavailable", "available"]
 

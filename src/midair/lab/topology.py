@@ -17,8 +17,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from midair.lab.kernel_nat import NatKind, ruleset
 from midair.lab.namespace import Namespace, end_processes
-from midair.lab.nat import NatKind, ruleset
 from midair.lab.observe import SynCounts, read_syn_counts
 from midair.lab.plan import CORE, SERVER, Cable, Node, make_plan
 from midair.lab.requirements import LabUnavailable, available

@@ -1,0 +1,87 @@
+"""What a lab is to look like: two hosts, and what stands between each of them and the internet. Pure values.
+
+    a ── boxes of a ──┐                       ┌── internet ── server, proxy
+                      ├── shared boxes (if any) ──┤
+    b ── boxes of b ──┘                       └──
+
+The text form, which ``parse_topology`` reads and ``str()`` writes, names boxes from the inside out:
+
+    none x drop                 a has a public address, b is behind a NAT that drops unsolicited SYNs
+    drop>carrier x rst          a is behind a home NAT, which is behind a carrier's
+    (none + none) > drop        both are on one LAN
+    (drop + rst) > carrier      two homes behind one carrier
+    (drop & mobile) x drop      a has two interfaces, each with its own way out
+    kernel:masquerade-drop x drop       a real Linux router before a
+    drop,hairpin=external-source x drop     a named box with a knob turned
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from midair.lab.behaviour import LinkBehaviour, NatBehaviour
+
+__all__ = ["Box", "KernelKind", "Side", "Topology"]
+
+
+class KernelKind(StrEnum):
+    """A Linux router with nftables; :mod:`midair.lab.kernel` has the rules."""
+
+    MASQUERADE_DROP = "masquerade-drop"
+    MASQUERADE_RST = "masquerade-rst"
+    """The router's own stack answers an unsolicited SYN."""
+    MASQUERADE_REJECT_RST = "masquerade-reject-rst"
+    """nftables' ``reject with tcp reset``."""
+    MASQUERADE_REJECT_ICMP = "masquerade-reject-icmp"
+    MASQUERADE_DMZ = "masquerade-dmz"
+    """Unsolicited SYNs go to a host that does not answer."""
+    MASQUERADE_RANDOM = "masquerade-random"
+    MASQUERADE_FULLY_RANDOM = "masquerade-fully-random"
+    CONE = "cone"
+    """Endpoint-independent mapping and filtering, by a dynamic map."""
+    CONE_ADDRESS_FILTER = "cone-address-filter"
+    CONE_HAIRPIN = "cone-hairpin"
+    FIREWALL_DROP = "firewall-drop"
+    FIREWALL_RST = "firewall-rst"
+    FIREWALL_ICMP = "firewall-icmp"
+    OPENWRT = "openwrt"
+    """OpenWrt's defaults: masquerade, REJECT towards the internet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One NAT or firewall."""
+
+    name: str
+    """As the text form writes it; for people and for results."""
+    kind: NatBehaviour | KernelKind
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One host's ways to the internet."""
+
+    boxes: tuple[Box, ...] = ()
+    """From the inside out; none for a public address."""
+    second: tuple[Box, ...] | None = None
+    """Of a second interface, if the host has one; () when that is public."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """The whole."""
+
+    a: Side
+    b: Side
+    shared: tuple[Box, ...] = ()
+    """What both sides are behind together, from the inside out. With no boxes of their own they are on one LAN."""
+    ipv6: bool = False
+    """All have global IPv6 addresses too; boxes filter them as they filter IPv4, and do not translate."""
+    a_link: LinkBehaviour = field(default_factory=LinkBehaviour)
+    """The access link of side a, in each direction."""
+    b_link: LinkBehaviour = field(default_factory=LinkBehaviour)
+    server_link: LinkBehaviour = field(default_factory=LinkBehaviour)
