@@ -34,7 +34,7 @@ class NatPart:
     name: str
     behaviour: NatBehaviour
     outside: tuple[str, ...]
-    """Its outside addresses: ``behaviour.allocation.addresses`` IPv4 ones, the pool, then an IPv6 one if there is any."""
+    """Its outside addresses: ``behaviour.allocation.addresses`` IPv4 ones, the pool, then one IPv6 if any."""
     inside: tuple[str, ...]
     """Its own inside addresses, one a family."""
     routes: tuple[Route, ...]
