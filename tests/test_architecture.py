@@ -28,6 +28,7 @@ ALSO_PURE = {
     "traversal/agent",
     "traversal/attempt",
     "traversal/candidates",
+    "traversal/planning",
     "traversal/sync",
 }
 

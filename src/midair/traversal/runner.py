@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from midair import events
 from midair.channel import Role, SessionKey
 from midair.config import ServerURL, TraversalOptions
-from midair.errors import IncompatibleError, NoPathError, PeerLostError
+from midair.errors import PeerLostError
 from midair.port import LocalPort
-from midair.traversal.agent import Agent, Plan
+from midair.traversal.agent import Agent
 from midair.traversal.gathering import Gathered, gather
+from midair.traversal.planning import make_plan
 from midair.traversal.race import Race
 from midair.traversal.result import PathResult
 from midair.traversal.sync import (
@@ -26,7 +27,6 @@ from midair.traversal.sync import (
     Message,
     Ping,
     Pong,
-    candidates_of,
     decode,
     describe,
     encode,
@@ -108,7 +108,8 @@ async def _connect(
         await exchange.send(encode(ours))
         theirs = await _receive(exchange, Description)
         assert isinstance(theirs, Description)
-        plan = _plan(ours, theirs, gathered, options)
+        own = {candidate.endpoint for candidate in gathered.candidates}
+        plan = make_plan(ours, theirs, own, options, loopback=gathered.loopback)
         if not plan.relay:
             race.drop_relay()
         await _synchronise(exchange, role)
@@ -138,34 +139,6 @@ async def _connect(
         )
     )
     return result
-
-
-def _plan(ours: Description, theirs: Description, gathered: Gathered, options: TraversalOptions) -> Plan:
-    """What both sides allow. Raises: IncompatibleError, NoPathError."""
-    if theirs.controlling == ours.controlling:
-        raise IncompatibleError("both sides took the same role")
-    direct, relay = ours.direct and theirs.direct, ours.relay and theirs.relay
-    if not direct and not relay:
-        raise NoPathError(
-            "no connection is allowed: one side wants only direct ones, the other only the relay",
-            hint="Use the same path policy on both sides.",
-        )
-    why_not = ""
-    if not direct:
-        why_not = "only the relay was allowed" + ("" if not ours.direct else " by the other side")
-    if not relay:
-        why_not = "it was not allowed" + ("" if not ours.relay else " by the other side")
-    own = {candidate.endpoint for candidate in gathered.candidates}
-    remotes = [candidate.endpoint for candidate in candidates_of(theirs, loopback=gathered.loopback)]
-    return Plan(
-        controlling=ours.controlling,
-        remotes=tuple(remote for remote in remotes if remote not in own) if direct else (),
-        direct=direct,
-        relay=relay,
-        head_start=options.head_start,
-        deadline=options.deadline,
-        why_not=why_not,
-    )
 
 
 async def _synchronise(exchange: Exchange, role: Role) -> None:
