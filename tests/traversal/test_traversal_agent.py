@@ -8,7 +8,7 @@ import pytest
 
 from midair.endpoint import Endpoint
 from midair.port import ConnectFailure
-from midair.traversal.agent import ACK_SECONDS, MAX_PROVING, Agent, Plan
+from midair.traversal.agent import ACK_SECONDS, MAX_PROVING, Agent, LateDial, Plan
 from midair.traversal.steps import (
     Accepted,
     Acknowledge,
@@ -34,6 +34,7 @@ from midair.traversal.steps import (
     Tick,
     WakeAt,
 )
+from midair.traversal.targets import MAX_LATE_DIALS
 
 ONE, TWO = Endpoint.parse("203.0.113.5:4242"), Endpoint.parse("[2001:db8::5]:4242")
 SOMEBODY = Endpoint.parse("198.51.100.99:5555")
@@ -96,6 +97,44 @@ def test_the_controlled_side_waits_to_be_told_answers_and_takes_that_one() -> No
     assert d.at(0.2, Nominated("dial-2")) == [Acknowledge("dial-2")]
     assert d.at(0.2, Nominated("dial-1")) == []
     assert d.at(0.2, AcknowledgementSent("dial-2")) == [Choose("dial-2", None), Retire("dial-1")]
+
+
+def test_the_dials_of_a_coverage_go_out_at_their_times_from_their_ports() -> None:
+    d = Dialogue(ONE, late=(LateDial(TWO, 0, 0.75), LateDial(ONE, 1, 0.752), LateDial(ONE, 2, 0.756)))
+    assert d.at(10.0, Started()) == [Dial("dial-1", ONE)]
+    assert d.due() == pytest.approx(10.75)
+    assert d.at(10.75, Tick()) == [Dial("dial-2", TWO)]
+    assert d.due() == pytest.approx(10.752)
+    assert d.at(10.76, Tick()) == [Dial("dial-3", ONE, 1), Dial("dial-4", ONE, 2)]
+    assert d.agent.dials == 4
+
+
+def test_a_dial_of_a_coverage_that_is_refused_is_repeated_with_patience_and_not_for_ever() -> None:
+    d = Dialogue(late=(LateDial(TWO, 3, 0.75),))
+    d.at(0.0, Started())
+    assert d.at(0.75, Tick()) == [Dial("dial-1", TWO, 3)]
+    now, count = 0.75, 1
+    while True:
+        assert d.at(now + 0.05, Failed(f"dial-{count}", ConnectFailure.REFUSED, "ECONNREFUSED")) == []
+        if d.due() > now + 0.3:
+            break
+        assert d.due() == pytest.approx(now + 0.25)
+        now, count = d.due(), count + 1
+        assert d.at(now, Tick()) == [Dial(f"dial-{count}", TWO, 3)]
+    assert count == MAX_LATE_DIALS
+
+
+def test_the_reason_for_the_relay_tells_the_nats_and_how_much_was_covered() -> None:
+    late = tuple(LateDial(Endpoint(TWO.address, 5000 + n), 0, 0.75) for n in range(512))
+    d = Dialogue(ONE, late=late, notes=("their NAT is random",))
+    d.at(0.0, Started())
+    d.at(0.75, Tick())
+    d.at(1.0, RelayReady("relay"))
+    assert d.at(2.0, Tick()) == [Nominate("relay")]
+    (choose, *_) = d.at(2.1, NominationAcked("relay"))
+    assert isinstance(choose, Choose)
+    assert choose.reason is not None
+    assert choose.reason.startswith("their NAT is random; 512 ports of the other side's NAT tried in vain; no answer")
 
 
 def test_a_refused_dial_is_repeated_at_once() -> None:

@@ -23,6 +23,8 @@ from midair.errors import IncompatibleError, NoPathError, PeerLostError, RemoteP
 from midair.relay.wire import OK, PREAMBLE_BYTES, parse_preamble
 from midair.stun import Deframer, respond
 from midair.traversal import PathResult, connect_peers
+from midair.traversal.forecast import PROBES, Forecast
+from midair.traversal.planning import COVERAGE_AFTER
 from midair.traversal.sync import Description, WireCandidate, decode, encode
 
 QUICK = TraversalOptions(head_start=0.3, deadline=3.0, server_wait=1.0)
@@ -34,7 +36,9 @@ QUICK = TraversalOptions(head_start=0.3, deadline=3.0, server_wait=1.0)
 class Helper:
     """Answers STUN and splices relay legs on one port, as the server does."""
 
-    def __init__(self) -> None:
+    def __init__(self, port_shift: int = 0) -> None:
+        self.port_shift = port_shift
+        """What a NAT between would add to each port."""
         self.waiting: dict[bytes, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
         self.relayed = 0
         self.mappings: list[asyncio.StreamWriter] = []
@@ -51,6 +55,7 @@ class Helper:
 
     async def _reflect(self, data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         deframer, source = Deframer(), Endpoint.from_sockaddr(writer.get_extra_info("peername"))
+        source = Endpoint(source.address, 1024 + (source.port + self.port_shift - 1024) % 64512)
         self.mappings.append(writer)
         while data:
             for message in deframer.feed(data):
@@ -93,8 +98,8 @@ class Meeting:
 
 
 @contextlib.asynccontextmanager
-async def meeting_point() -> AsyncIterator[Meeting]:
-    helper = Helper()
+async def meeting_point(port_shift: int = 0) -> AsyncIterator[Meeting]:
+    helper = Helper(port_shift)
     server = await asyncio.start_server(helper.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     async with server:
@@ -285,6 +290,50 @@ async def test_a_fixed_port_is_used_and_is_free_again_afterwards() -> None:
         for _ in range(2):
             async with connected(Pair(at.server, options=(fixed, QUICK))) as (one, _, _, _):
                 assert one.local.port == number
+
+
+async def test_a_nat_that_changes_ports_is_asked_from_a_fan_of_ports_which_stay_open() -> None:
+    told: list[Description] = []
+
+    def listen(theirs: Description) -> Description:
+        told.append(theirs)
+        return theirs
+
+    async with (
+        meeting_point(port_shift=1000) as meeting,
+        connected(Pair(meeting.server, changes=(listen, listen))) as (one, _, a, b),
+    ):
+        assert [sum(each.kind == "srflx" for each in theirs.candidates) for theirs in told] == [1, 1]
+        assert all(theirs.forecast is not None for theirs in told)
+        assert len(one.leftovers.ports) == 1 + PROBES
+        assert len(a.told(events.Reflected)) == len(b.told(events.Reflected)) == 1 + PROBES
+        assert len(meeting.helper.mappings) == 2 * (1 + PROBES)
+
+
+async def test_a_nat_that_keeps_ports_is_asked_once() -> None:
+    async with meeting_point() as meeting, connected(Pair(meeting.server)) as (one, _, a, _b):
+        assert len(one.leftovers.ports) == len(a.told(events.Reflected)) == 1
+
+
+async def test_a_peer_behind_a_counting_nat_is_met_at_one_of_its_next_ports() -> None:
+    """The one side is told neither address of the other, and the other only where the NAT has counted to."""
+
+    def counted(theirs: Description) -> Description:
+        (host, *_) = theirs.candidates
+        real = Endpoint.parse(host.endpoint)
+        dead = WireCandidate(kind="srflx", endpoint=str(dead_end()), priority=1)
+        expected = Forecast(low=real.port - 6, high=real.port + 6, step=2)
+        return msgspec.structs.replace(theirs, candidates=(dead,), forecast=expected)
+
+    patient = replace(QUICK, head_start=2.0)
+    async with (
+        meeting_point() as meeting,
+        connected(Pair(meeting.server, (patient, patient), changes=(candidates(), counted))) as (one, two, _, b),
+    ):
+        assert (one.how, two.how) == ("accept", "dial")
+        assert two.remote.port == one.local.port
+        assert COVERAGE_AFTER < two.seconds < COVERAGE_AFTER + 0.5
+        assert {event.result for event in b.told(events.Attempted)} >= {"ECONNREFUSED", "ok"}
 
 
 async def test_a_server_without_a_reflector_does_not_prevent_a_direct_connection() -> None:

@@ -5,15 +5,17 @@ closing them with care.
 """
 
 from midair.port.closing import abort, retire
+from midair.port.descriptors import make_room_for
 from midair.port.failures import ConnectFailedError, ConnectFailure, PortUnavailableError, classify
 from midair.port.listening import accept, listen_tcp
 from midair.port.local_port import LocalPort
 from midair.port.matrix import SocketRow, socket_table
 from midair.port.outgoing import connect_tcp, resolve
-from midair.port.own_address import source_address
+from midair.port.own_address import source_address, source_towards
 from midair.port.probe import probe_strategy
 from midair.port.rules import Strategy
 from midair.port.tuning import tune_for_bulk
+from midair.port.udp import hear_group, open_datagrams, open_multicast
 
 __all__ = [
     "ConnectFailedError",
@@ -26,11 +28,16 @@ __all__ = [
     "accept",
     "classify",
     "connect_tcp",
+    "hear_group",
     "listen_tcp",
+    "make_room_for",
+    "open_datagrams",
+    "open_multicast",
     "probe_strategy",
     "resolve",
     "retire",
     "socket_table",
     "source_address",
+    "source_towards",
     "tune_for_bulk",
 ]

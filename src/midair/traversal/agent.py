@@ -17,7 +17,11 @@ controlled side holds a dead connection, which it finds out, and the controlling
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
+from itertools import count
+
+import msgspec
 
 from midair.endpoint import Endpoint
 from midair.traversal.attempt import Attempt, Happening, Stage
@@ -49,12 +53,22 @@ from midair.traversal.steps import (
 )
 from midair.traversal.targets import Target
 
-__all__ = ["ACK_SECONDS", "MAX_PROVING", "Agent", "Plan"]
+__all__ = ["ACK_SECONDS", "MAX_PROVING", "Agent", "LateDial", "Plan"]
 
 ACK_SECONDS = 3.0
 """How long the answer to a nomination may take before another connection is nominated as well."""
 MAX_PROVING = 32
 """Connections whose other end is not known yet; half of them are kept for addresses the peer has named."""
+
+
+class LateDial(msgspec.Struct, frozen=True):
+    """One of the many dials of a coverage."""
+
+    remote: Endpoint
+    local: int
+    """As in Dial."""
+    after: float
+    """Seconds after the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +78,8 @@ class Plan:
     controlling: bool
     remotes: tuple[Endpoint, ...]
     """The peer's candidates, best first."""
+    late: tuple[LateDial, ...] = ()
+    """What is tried besides, a while after the start."""
     direct: bool
     """Dial and accept."""
     relay: bool
@@ -74,6 +90,8 @@ class Plan:
     """Seconds until it all has failed; ACK_SECONDS more while an answer is out."""
     why_not: str = ""
     """Where ``direct`` or ``relay`` is False: why, for a person."""
+    notes: tuple[str, ...] = ()
+    """What is known of the NATs, for a person."""
 
 
 class Agent:
@@ -83,6 +101,10 @@ class Agent:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._targets = [Target(endpoint=remote) for remote in plan.remotes] if plan.direct else []
+        self._addresses = {target.endpoint.address for target in self._targets}
+        self._due: list[tuple[float, int, Target]] = []
+        """Targets by the time of their next dial; an entry counts only while it says what the target says."""
+        self._order = count()
         self._target_of: dict[str, Target] = {}
         self._attempts: dict[str, Attempt] = {}
         self._started: float | None = None
@@ -116,7 +138,11 @@ class Agent:
             case Started():
                 self._started = now
                 for each in self._targets:
-                    each.next_at = now
+                    self._set_dial(each, now)
+                for dial in self._plan.late:
+                    late = Target(endpoint=dial.remote, local=dial.local, late=True)
+                    self._targets.append(late)
+                    self._set_dial(late, now + dial.after)
             case Tick():
                 pass
             case Opened(id=key):
@@ -125,6 +151,7 @@ class Agent:
                 target = self._target_of.get(key)
                 if target is not None and self._move(key, Happening.FAILED):
                     target.failed(failure, name, now, started=self._start_time)
+                    self._set_dial(target, target.next_at)
             case Accepted(id=key, remote=remote):
                 return self._accepted(key, remote)
             case Authenticated(id=key):
@@ -148,8 +175,7 @@ class Agent:
 
     def _accepted(self, key: str, remote: Endpoint) -> list[Command]:
         proving = sum(attempt.stage is Stage.PROVING for attempt in self._attempts.values())
-        expected = any(target.endpoint.address == remote.address for target in self._targets)
-        limit = MAX_PROVING if expected else MAX_PROVING // 2
+        limit = MAX_PROVING if remote.address in self._addresses else MAX_PROVING // 2
         if self._decided or not self._plan.direct or proving >= limit:
             return [Retire(key)]
         self._attempts[key] = Attempt(id=key, how="accept", remote=remote, stage=Stage.PROVING)
@@ -161,6 +187,7 @@ class Agent:
             return
         if target is not None:
             target.rejected(suspicion, now, started=self._start_time)
+            self._set_dial(target, target.next_at)
         else:
             self._strangers += 1
 
@@ -187,6 +214,7 @@ class Agent:
             return []
         if target is not None:
             target.lost(now, started=self._start_time)
+            self._set_dial(target, target.next_at)
         if attempt.how == "relay":
             self._relay_trouble = "the connection through the relay broke"
         if not self._plan.controlling:
@@ -239,19 +267,28 @@ class Agent:
 
     def _dial_due(self, now: float, started: float) -> list[Command]:
         commands: list[Command] = []
-        for target in self._targets:
-            if target.next_at is not None and target.next_at <= now:
-                self._dial_count += 1
-                key = f"dial-{self._dial_count}"
-                target.dialled(now, started=started)
-                self._target_of[key] = target
-                self._attempts[key] = Attempt(id=key, how="dial", remote=target.endpoint, stage=Stage.DIALLING)
-                commands.append(Dial(key, target.endpoint))
+        while self._due and self._due[0][0] <= now:
+            at, _, target = heapq.heappop(self._due)
+            if target.next_at != at:
+                continue
+            self._dial_count += 1
+            key = f"dial-{self._dial_count}"
+            target.dialled(now, started=started)
+            self._target_of[key] = target
+            self._attempts[key] = Attempt(id=key, how="dial", remote=target.endpoint, stage=Stage.DIALLING)
+            commands.append(Dial(key, target.endpoint, target.local))
         return commands
+
+    def _set_dial(self, target: Target, at: float | None) -> None:
+        target.next_at = at
+        if at is not None:
+            heapq.heappush(self._due, (at, next(self._order), target))
 
     def _next_wake(self, now: float, started: float) -> float:
         times = [started + self._plan.head_start, self._nominated_at + ACK_SECONDS]
-        times += [target.next_at for target in self._targets if target.next_at is not None]
+        while self._due and self._due[0][2].next_at != self._due[0][0]:
+            heapq.heappop(self._due)
+        times += [at for at, _, _ in self._due[:1]]
         times.append(started + self._plan.deadline)
         return min(time for time in times if time > now)
 
@@ -261,7 +298,11 @@ class Agent:
         self._decided = True
         trouble = self._relay_trouble or "the other side did not take it in time"
         reason = no_path(
-            self._targets, direct=self._plan.direct, relay_trouble=trouble, strangers_accepted=self._strangers
+            self._targets,
+            direct=self._plan.direct,
+            relay_trouble=trouble,
+            strangers_accepted=self._strangers,
+            notes=self._plan.notes,
         )
         return [Fail(reason), *self._retire_all()]
 
@@ -274,7 +315,8 @@ class Agent:
     def _why_relayed(self, now: float) -> str:
         if not self._plan.direct:
             return self._plan.why_not or "only the relay was allowed"
-        return why_not_direct(self._targets, 0.0 if self._started is None else now - self._started)
+        seconds = 0.0 if self._started is None else now - self._started
+        return why_not_direct(self._targets, seconds, self._plan.notes)
 
     @property
     def _start_time(self) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from midair.traversal.forecast import Forecast
 from midair.traversal.targets import Target
 
-__all__ = ["no_path", "why_not_direct"]
+__all__ = ["nat_note", "no_path", "why_not_direct"]
 
 _WORDS = {
     "closed": "closed before it proved itself",
@@ -18,15 +19,36 @@ _WORDS = {
 _MAX_TARGETS_NAMED = 3
 
 
-def why_not_direct(targets: Sequence[Target], seconds: float) -> str:
-    """After ``seconds`` of dialling ``targets``."""
+def why_not_direct(targets: Sequence[Target], seconds: float, notes: Sequence[str] = ()) -> str:
+    """After ``seconds`` of dialling ``targets``; ``notes`` is what was known of the NATs before."""
     if not targets:
-        return "the other side has no address that can be dialled from here"
-    shown = sorted(targets, key=lambda target: -target.sent)[:_MAX_TARGETS_NAMED]
-    parts = [_one(target, seconds) for target in shown]
-    if len(targets) > len(shown):
-        parts.append(f"{len(targets) - len(shown)} more likewise in vain")
+        return "; ".join([*notes, "the other side has no address that can be dialled from here"])
+    ordinary = [target for target in targets if not target.late]
+    shown = sorted(ordinary, key=lambda target: -target.sent)[:_MAX_TARGETS_NAMED]
+    parts = [*notes, *_covered(targets), *(_one(target, seconds) for target in shown)]
+    if len(ordinary) > len(shown):
+        parts.append(f"{len(ordinary) - len(shown)} more likewise in vain")
     return "; ".join(parts)
+
+
+def nat_note(whose: str, expected: Forecast) -> str:
+    """What it means that a NAT does not keep ports."""
+    if expected.step:
+        return f"{whose} NAT counts ports {'up' if expected.step > 0 else 'down'} by {abs(expected.step)}"
+    return f"{whose} NAT takes a random port, out of about {expected.high - expected.low + 1:,}, for each connection"
+
+
+def _covered(targets: Sequence[Target]) -> list[str]:
+    """The many dials of a coverage, in a few words."""
+    dialled = [target for target in targets if target.late and target.sent]
+    remotes = {target.endpoint for target in dialled if not target.local}
+    locals_ = {target.local for target in dialled if target.local}
+    parts = []
+    if remotes:
+        parts.append(f"{len(remotes):,} ports of the other side's NAT tried in vain")
+    if locals_:
+        parts.append(f"tried from {len(locals_):,} ports of ours in vain")
+    return parts
 
 
 def _one(target: Target, seconds: float) -> str:
@@ -43,7 +65,9 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def no_path(targets: Sequence[Target], *, direct: bool, relay_trouble: str, strangers_accepted: int) -> str:
+def no_path(
+    targets: Sequence[Target], *, direct: bool, relay_trouble: str, strangers_accepted: int, notes: Sequence[str] = ()
+) -> str:
     """What was tried, and what happened."""
     if not direct:
         return f"no connection through the relay: {relay_trouble}"
@@ -56,4 +80,5 @@ def no_path(targets: Sequence[Target], *, direct: bool, relay_trouble: str, stra
     dials = sum(target.sent for target in targets)
     counted = ", ".join(f"{name} {count}" for name, count in results.most_common() if count)
     tried = f"{dials} dial{'' if dials == 1 else 's'}" + (f": {counted}" if counted else "")
-    return f"no direct connection ({tried}), and no relay: {relay_trouble}"
+    known = "".join(f"{note}; " for note in notes)
+    return f"{known}no direct connection ({tried}), and no relay: {relay_trouble}"

@@ -15,9 +15,10 @@ import ifaddr
 from midair import events
 from midair.config import ServerURL
 from midair.endpoint import Endpoint, Family
-from midair.port import LocalPort, resolve
+from midair.port import LocalPort, PortUnavailableError, resolve
 from midair.stun import StunError, request_binding
 from midair.traversal.candidates import Candidate, CandidateType, dialable, priority, select
+from midair.traversal.forecast import PROBES, Forecast, forecast
 
 __all__ = ["Gathered", "gather", "host_endpoints"]
 
@@ -33,14 +34,19 @@ class Gathered:
     """Whether the server is on this machine; then loopback addresses are candidates, ours and the peer's."""
     reflectors: tuple[socket.socket, ...]
     """The connections to the reflector; the NAT's mapping lives on them (RFC 6544 11.2: keep them until ICE ends)."""
+    fan: tuple[LocalPort, ...] = ()
+    """More ports, open where the NAT does not keep ports."""
+    forecast: Forecast | None = None
+    """And what is to be expected of it."""
 
 
 async def gather(port: LocalPort, server: ServerURL, *, wait: float, on_event: events.Listener) -> Gathered:
     """Candidates for ``port``, after at most ``wait`` seconds; a reflector that fails only leaves its candidate out.
 
-    Both families are asked at once, where the server's name has both. Cancelling closes every connection made here.
+    Both families are asked at once, where the server's name has both. Where the NAT has changed the port, a fan of
+    ports is opened and asked about as well, which takes two more round trips. Cancelling closes everything made here.
     """
-    reflections: list[tuple[socket.socket, Endpoint]] = []
+    seen = _Reflections(on_event)
     loopback = server.host == "localhost"
     try:
         async with asyncio.timeout(wait):
@@ -49,17 +55,26 @@ async def gather(port: LocalPort, server: ServerURL, *, wait: float, on_event: e
             first_by_family = {endpoint.family: endpoint for endpoint in reversed(endpoints)}
             async with asyncio.TaskGroup() as tasks:
                 for family in first_by_family.keys() & port.families:
-                    tasks.create_task(_reflect(port, first_by_family[family], reflections, on_event))
+                    tasks.create_task(seen.ask(port, first_by_family[family]))
+            if any(local != mapped.port for local, mapped in seen.mappings if mapped.family == 4):
+                await seen.ask_from_a_fan(first_by_family[4])
     except (TimeoutError, OSError) as error:
         _log.debug("no reflexive candidate from %s: %r", server, error)
     except BaseException:
-        for sock, _ in reflections:
-            sock.close()
+        seen.close()
         raise
     hosts = host_endpoints(port.number, port.families, loopback=loopback)
-    mapped = [endpoint for _, endpoint in reflections if dialable(endpoint, loopback=loopback)]
-    candidates = [*_candidates(CandidateType.HOST, hosts), *_candidates(CandidateType.SERVER_REFLEXIVE, mapped)]
-    return Gathered(candidates=select(candidates), loopback=loopback, reflectors=tuple(sock for sock, _ in reflections))
+    reflexive = [
+        mapped for local, mapped in seen.mappings if local == port.number and dialable(mapped, loopback=loopback)
+    ]
+    candidates = [*_candidates(CandidateType.HOST, hosts), *_candidates(CandidateType.SERVER_REFLEXIVE, reflexive)]
+    return Gathered(
+        candidates=select(candidates),
+        loopback=loopback,
+        reflectors=tuple(seen.connections),
+        fan=tuple(seen.fan),
+        forecast=forecast([(local, mapped.port) for local, mapped in seen.mappings if mapped.family == 4]),
+    )
 
 
 def host_endpoints(number: int, families: Iterable[Family], *, loopback: bool) -> list[Endpoint]:
@@ -83,23 +98,49 @@ def _candidates(kind: CandidateType, endpoints: Iterable[Endpoint]) -> list[Cand
     ]
 
 
-async def _reflect(
-    port: LocalPort,
-    reflector: Endpoint,
-    reflections: list[tuple[socket.socket, Endpoint]],
-    on_event: events.Listener,
-) -> None:
-    sock: socket.socket | None = None
-    try:
-        sock = await port.connect(reflector)
-        local = Endpoint.from_sockaddr(sock.getsockname())
-        mapped = await request_binding(sock, secrets.token_bytes(12))
-        reflections.append((sock, mapped))
-        sock = None
-    except (OSError, StunError) as error:
-        _log.debug("the reflector at %s failed: %s", reflector, error)
-        return
-    finally:
-        if sock is not None:
+class _Reflections:
+    """What the reflector says of our ports, and the connections on which it says so."""
+
+    def __init__(self, on_event: events.Listener) -> None:
+        self.connections: list[socket.socket] = []
+        self.fan: list[LocalPort] = []
+        self.mappings: list[tuple[int, Endpoint]] = []
+        """Local ports and what they look like from outside, the oldest first."""
+        self._on_event = on_event
+
+    async def ask(self, port: LocalPort, reflector: Endpoint) -> None:
+        """Of one port; a failure is only logged."""
+        sock: socket.socket | None = None
+        try:
+            sock = await port.connect(reflector)
+            local = Endpoint.from_sockaddr(sock.getsockname())
+            mapped = await request_binding(sock, secrets.token_bytes(12))
+            self.mappings.append((port.number, mapped))
+            self.connections.append(sock)
+            sock = None
+        except (OSError, StunError) as error:
+            _log.debug("the reflector at %s failed: %s", reflector, error)
+            return
+        finally:
+            if sock is not None:
+                sock.close()
+        self._on_event(events.Reflected(local=str(local), mapped=str(mapped)))
+
+    async def ask_from_a_fan(self, reflector: Endpoint) -> None:
+        """Of new ports, all at once."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(PROBES):
+                try:
+                    port = LocalPort.open(families=(reflector.family,))
+                except PortUnavailableError as error:
+                    _log.debug("no more ports to ask from: %s", error)
+                    return
+                self.fan.append(port)
+                tasks.create_task(self.ask(port, reflector))
+
+    def close(self) -> None:
+        """Gives it all back."""
+        for sock in self.connections:
             sock.close()
-    on_event(events.Reflected(local=str(local), mapped=str(mapped)))
+        for port in self.fan:
+            port.close()

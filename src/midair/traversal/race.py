@@ -28,7 +28,7 @@ from midair.channel import (
 from midair.config import ServerURL
 from midair.endpoint import Endpoint, Family
 from midair.errors import ConnectionLostError, NoPathError, QuotaError, RemoteProtocolError
-from midair.port import ConnectFailedError, LocalPort, PortUnavailableError, Strategy, accept, retire
+from midair.port import ConnectFailedError, ConnectFailure, LocalPort, PortUnavailableError, Strategy, accept, retire
 from midair.relay import RelayError, open_leg
 from midair.traversal.agent import Agent
 from midair.traversal.report import AttemptLog
@@ -114,7 +114,6 @@ class Race:
         self._relay: asyncio.Task[None] | None = None
         self._legs: dict[str, Leg] = {}
         self._accepted = 0
-        self._port: LocalPort | None = None
         self._attempts = AttemptLog()
 
     def open_relay(self, server: ServerURL, token: bytes, side: bytes, *, seconds: float) -> None:
@@ -126,16 +125,18 @@ class Race:
         if self._relay is not None:
             self._relay.cancel()
 
-    async def run(self, agent: Agent, port: LocalPort | None) -> Winner:
-        """Start now; race over ``port`` (None: only the relay) until one connection is agreed on.
+    async def run(self, agent: Agent, *, direct: bool) -> Winner:
+        """Start now; race over the ports of ``leftovers`` (not ``direct``: only the relay) until one connection is
+        agreed on.
 
         Cancelling leaves everything as it is: call ``abandon``. Raises: NoPathError.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        self._port = port
-        for family in sorted(port.families) if port is not None else ():
-            self._spawn(self._accept(family))
+        if direct:
+            port = self.leftovers.ports[0]
+            for family in sorted(port.families):
+                self._spawn(self._accept(port, family))
         event: AgentEvent = Started()
         wake = started
         while True:
@@ -185,9 +186,9 @@ class Race:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case Dial(id=key, remote=remote):
+            case Dial(id=key, remote=remote, local=local):
                 leg = self._legs[key] = Leg(id=key, how="dial", remote=remote)
-                leg.task = self._spawn(self._dial(leg, remote))
+                leg.task = self._spawn(self._dial(leg, remote, local))
             case Authenticate(id=key):
                 leg = self._legs[key]
                 leg.proving = True
@@ -227,10 +228,13 @@ class Race:
 
     # -- one leg --
 
-    async def _dial(self, leg: Leg, remote: Endpoint) -> None:
-        assert self._port is not None
+    async def _dial(self, leg: Leg, remote: Endpoint, local: int) -> None:
         try:
-            leg.sock = await self._port.connect(remote)
+            leg.sock = await self._local_port(local, remote).connect(remote)
+        except PortUnavailableError:
+            self._legs.pop(leg.id, None)
+            self._happened.put_nowait(Failed(leg.id, ConnectFailure.RESOURCES, "ENFILE"))
+            return
         except ConnectFailedError as error:
             self._legs.pop(leg.id, None)
             self._note(leg, error.errno_name)
@@ -238,12 +242,18 @@ class Race:
             return
         self._happened.put_nowait(Opened(leg.id))
 
-    async def _accept(self, family: Family) -> None:
-        assert self._port is not None
-        if self._port.strategy is Strategy.EXCLUSIVE:
+    def _local_port(self, local: int, remote: Endpoint) -> LocalPort:
+        """One of the fan that is not there yet is opened. Raises: PortUnavailableError."""
+        ports = self.leftovers.ports
+        while local >= len(ports):
+            ports.append(LocalPort.open(families=(remote.family,)))
+        return ports[local]
+
+    async def _accept(self, port: LocalPort, family: Family) -> None:
+        if port.strategy is Strategy.EXCLUSIVE:
             return  # the port is one socket; it is worth more as a dial
         try:
-            listener = self._port.listen(family)
+            listener = port.listen(family)
         except PortUnavailableError as error:
             _log.debug("cannot listen on IPv%d: %s", family, error)
             return

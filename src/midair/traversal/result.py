@@ -15,13 +15,14 @@ __all__ = ["Leftovers", "PathResult"]
 
 
 class Leftovers:
-    """The port, the reflector's connections and the losers of the race.
+    """The ports, the reflector's connections and the losers of the race.
 
     The listener stays open behind a chosen connection: closing it would answer a late SYN of the peer with a RST.
     """
 
     def __init__(self) -> None:
-        self.port: LocalPort | None = None
+        self.ports: list[LocalPort] = []
+        """The one that listens first, then the fan."""
         self.sockets: set[socket.socket] = set()
         """What is open for certain only until its task has retired it."""
         self.retiring: set[asyncio.Task[None]] = set()
@@ -39,8 +40,8 @@ class Leftovers:
 
     async def close_now(self) -> None:
         """The same without patience."""
-        if self.port is not None:
-            self.port.close()
+        for port in self.ports:
+            port.close()
         tasks = set(self.retiring)
         for task in tasks:
             task.cancel()

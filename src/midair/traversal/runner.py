@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from random import SystemRandom
 from typing import Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -15,7 +17,7 @@ from midair import events
 from midair.channel import Role, SessionKey
 from midair.config import ServerURL, TraversalOptions
 from midair.errors import PeerLostError
-from midair.port import LocalPort
+from midair.port import LocalPort, make_room_for
 from midair.traversal.agent import Agent
 from midair.traversal.gathering import Gathered, gather
 from midair.traversal.planning import make_plan
@@ -95,26 +97,31 @@ async def _connect(
     port: LocalPort | None = None
     gathered = Gathered(candidates=(), loopback=False, reflectors=())
     if options.policy != "relay":
-        port = race.leftovers.port = LocalPort.open(options.local_port)
+        port = LocalPort.open(options.local_port)
+        race.leftovers.ports.append(port)
         gathered = await gather(port, server, wait=options.server_wait, on_event=on_event)
         race.leftovers.sockets.update(gathered.reflectors)
+        race.leftovers.ports += gathered.fan
     ours = describe(
         gathered.candidates,
         controlling=role is Role.A,
         direct=options.policy != "relay",
         relay=options.policy != "direct",
+        forecast=gathered.forecast,
     )
     async with _bounded(options.server_wait + options.deadline):
         await exchange.send(encode(ours))
         theirs = await _receive(exchange, Description)
         assert isinstance(theirs, Description)
         own = {candidate.endpoint for candidate in gathered.candidates}
-        plan = make_plan(ours, theirs, own, options, loopback=gathered.loopback)
+        plan = make_plan(ours, theirs, own, options, loopback=gathered.loopback, random=SystemRandom())
         if not plan.relay:
             race.drop_relay()
         await _synchronise(exchange, role)
+    if plan.late and (room := make_room_for(len(plan.late))) < len(plan.late):
+        plan = replace(plan, late=plan.late[:room])
     agent = Agent(plan)
-    winner = await race.run(agent, port if plan.direct else None)
+    winner = await race.run(agent, direct=plan.direct)
     channel = winner.channel
     result = PathResult(
         channel=channel,

@@ -135,10 +135,12 @@ AgentEvent = (
 
 
 class Dial(msgspec.Struct, frozen=True):
-    """Connect from our port; answered by Opened or Failed."""
+    """Connect from one of our ports; answered by Opened or Failed."""
 
     id: str
     remote: Endpoint
+    local: int = 0
+    """0 for the port that listens too, else the number of one of the fan's."""
 
 
 class Authenticate(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import msgspec
 from midair.endpoint import Endpoint
 from midair.errors import IncompatibleError, RemoteProtocolError
 from midair.traversal.candidates import MAX_CANDIDATES, Candidate, CandidateType, dialable, select
+from midair.traversal.forecast import Forecast
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -63,6 +64,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     relay: bool
     """Whether it opens a leg to the relay."""
     candidates: Annotated[tuple[WireCandidate, ...], msgspec.Meta(max_length=MAX_CANDIDATES)] = ()
+    forecast: Forecast | None = None
+    """What to expect of its NAT, if that does not keep ports."""
 
 
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
@@ -117,7 +120,14 @@ def expect(message: Message, *kinds: type[Message]) -> None:
         raise RemoteProtocolError(f"the other side sent {type(message).__name__}, where {names} was due")
 
 
-def describe(candidates: tuple[Candidate, ...], *, controlling: bool, direct: bool, relay: bool) -> Description:
+def describe(
+    candidates: tuple[Candidate, ...],
+    *,
+    controlling: bool,
+    direct: bool,
+    relay: bool,
+    forecast: Forecast | None = None,
+) -> Description:
     """Our own description."""
     return Description(
         version=VERSION,
@@ -128,6 +138,7 @@ def describe(candidates: tuple[Candidate, ...], *, controlling: bool, direct: bo
             WireCandidate(kind=candidate.type.value, endpoint=str(candidate.endpoint), priority=candidate.priority)
             for candidate in candidates
         ),
+        forecast=forecast,
     )
 
 

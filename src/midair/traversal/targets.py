@@ -23,6 +23,7 @@ PATIENT_GAPS = (0.050, 0.250)
 """Seconds between two dials after that: the first gap, and what it grows to by half each time."""
 MAX_DIALS = 400
 """Of one target: 150 in the eager time, and a deadline's worth of patient ones."""
+MAX_LATE_DIALS = 8
 MAX_STRANGERS = 3
 """So often somebody else may answer at an address before it is left alone."""
 
@@ -45,6 +46,10 @@ class Target:
     """One remote endpoint; at most one dial of it is on its way."""
 
     endpoint: Endpoint
+    local: int = 0
+    """Which of our ports it is dialled from, as in Dial."""
+    late: bool = False
+    """One of the many of a coverage: never dialled eagerly, and few times."""
     next_at: float | None = None
     """When to dial it; None while a dial or a connection is on its way, or when it is given up."""
     dials: int = 0
@@ -96,5 +101,8 @@ class Target:
         self._again(now, started=started)
 
     def _again(self, now: float, *, started: float, pause: float = 0.0) -> None:
-        if self.dials < MAX_DIALS:
+        if self.late:
+            if self.dials < MAX_LATE_DIALS:
+                self.next_at = max(now + pause, self._dialled_at + PATIENT_GAPS[1])
+        elif self.dials < MAX_DIALS:
             self.next_at = max(now + pause, self._dialled_at + retry_gap(now - started, self._patient_dials))

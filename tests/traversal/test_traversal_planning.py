@@ -1,0 +1,190 @@
+"""What one side is to try, from what both have said."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import msgspec
+import pytest
+
+from midair.config import TraversalOptions
+from midair.endpoint import Endpoint
+from midair.errors import IncompatibleError, NoPathError, RemoteProtocolError
+from midair.traversal.agent import LateDial, Plan
+from midair.traversal.candidates import Candidate, CandidateType, priority
+from midair.traversal.forecast import COVERED_MAX, FAN_MAX, Forecast
+from midair.traversal.planning import COVERAGE_AFTER, COVERED_TWICE_MAX, DIAGONALS, make_plan
+from midair.traversal.sync import Description, decode, describe, encode
+
+OUR_HOST = Endpoint.parse("10.1.0.2:5000")
+OUR_OUTSIDE = Endpoint.parse("198.51.100.2:5000")
+THEIR_HOST = Endpoint.parse("10.2.0.2:6000")
+THEIR_OUTSIDE = Endpoint.parse("203.0.113.2:6000")
+RANDOM_BAND = Forecast(low=20000, high=20250)
+COUNTING = Forecast(low=30000, high=30100, step=2)
+
+
+def described(
+    host: Endpoint, outside: Endpoint | None, *, controlling: bool, forecast: Forecast | None = None
+) -> Description:
+    candidates = [
+        Candidate(type=kind, endpoint=endpoint, priority=priority(kind, endpoint))
+        for kind, endpoint in ((CandidateType.HOST, host), (CandidateType.SERVER_REFLEXIVE, outside))
+        if endpoint is not None
+    ]
+    return describe(tuple(candidates), controlling=controlling, direct=True, relay=True, forecast=forecast)
+
+
+def plan(
+    ours: Forecast | None = None, theirs: Forecast | None = None, *, outside: Endpoint | None = THEIR_OUTSIDE
+) -> Plan:
+    return make_plan(
+        described(OUR_HOST, OUR_OUTSIDE, controlling=True, forecast=ours),
+        described(THEIR_HOST, outside, controlling=False, forecast=theirs),
+        {OUR_HOST, OUR_OUTSIDE},
+        TraversalOptions(),
+        loopback=False,
+        random=random.Random(1),
+    )
+
+
+def covered(late: tuple[LateDial, ...]) -> list[int]:
+    return [dial.remote.port for dial in late if dial.local == 0]
+
+
+def fan(late: tuple[LateDial, ...]) -> list[LateDial]:
+    return [dial for dial in late if dial.local]
+
+
+def test_where_both_nats_keep_ports_only_the_candidates_are_dialled() -> None:
+    assert plan().late == ()
+    assert plan().remotes == (THEIR_HOST, THEIR_OUTSIDE)
+    assert plan().notes == ()
+
+
+def test_the_side_that_keeps_ports_covers_those_the_other_may_come_from() -> None:
+    made = plan(theirs=RANDOM_BAND)
+    assert fan(made.late) == []
+    assert len(set(covered(made.late))) == len(made.late) >= 64
+    assert all(20000 <= port <= 20250 for port in covered(made.late))
+    assert {dial.remote.address for dial in made.late} == {THEIR_OUTSIDE.address}
+
+
+def test_the_side_that_changes_ports_dials_the_other_from_a_fan_of_ports() -> None:
+    made = plan(ours=RANDOM_BAND)
+    assert covered(made.late) == []
+    assert {dial.remote for dial in made.late} == {THEIR_OUTSIDE}
+    assert [dial.local for dial in made.late] == list(range(1, len(made.late) + 1))
+
+
+def test_a_counting_nat_is_met_at_its_next_ports_in_order() -> None:
+    assert covered(plan(theirs=COUNTING).late)[:3] == [30000, 30002, 30004]
+
+
+def test_two_counting_nats_are_dialled_in_step() -> None:
+    made = plan(ours=Forecast(low=40000, high=40060, step=1), theirs=COUNTING)
+    ours_as_they_dial = 2  # they have two candidates of us, and their NAT counts for each
+    assert made.late == tuple(
+        LateDial(Endpoint(THEIR_OUTSIDE.address, 30000 + (ours_as_they_dial + n) * 2), n + 1, made.late[n].after)
+        for n in range(DIAGONALS)
+    )
+
+
+def test_where_both_change_ports_at_random_little_is_covered() -> None:
+    whole = Forecast(low=1024, high=65535)
+    made = plan(ours=whole, theirs=whole)
+    assert len(covered(made.late)) <= COVERED_TWICE_MAX
+    assert len(fan(made.late)) <= FAN_MAX
+
+
+def test_a_coverage_starts_late_and_sends_at_most_500_syns_a_second() -> None:
+    made = plan(theirs=Forecast(low=1024, high=65535))
+    times = [dial.after for dial in made.late]
+    assert times[0] == COVERAGE_AFTER
+    assert len(times) <= COVERED_MAX
+    assert all(later - earlier >= 0.00199 for earlier, later in itertools.pairwise(times))
+
+
+def test_the_relay_waits_until_a_coverage_can_have_worked() -> None:
+    made = plan(theirs=Forecast(low=1024, high=65535))
+    assert made.head_start >= made.late[-1].after + 1.0
+    assert plan().head_start == TraversalOptions().head_start
+
+
+def test_without_an_outside_endpoint_nothing_is_covered() -> None:
+    assert plan(theirs=RANDOM_BAND, outside=None).late == ()
+
+
+def test_what_is_known_of_the_nats_is_said_in_words() -> None:
+    notes = plan(ours=COUNTING, theirs=Forecast(low=1024, high=65535)).notes
+    assert notes == (
+        "our NAT counts ports up by 2",
+        "the other side's NAT takes a random port, out of about 64,512, for each connection",
+    )
+
+
+def test_a_forecast_travels_in_the_description() -> None:
+    said = described(OUR_HOST, OUR_OUTSIDE, controlling=True, forecast=COUNTING)
+    assert decode(encode(said)) == said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"low": 0, "high": 5},
+        {"low": 5, "high": 65536},
+        {"low": 9, "high": 5},
+        {"low": 5, "high": 9, "step": 65},
+        {"low": 5},
+    ],
+)
+def test_a_forecast_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
+    said = msgspec.json.decode(encode(described(OUR_HOST, None, controlling=True)))
+    with pytest.raises(RemoteProtocolError):
+        decode(msgspec.json.encode(said | {"forecast": wrong}))
+
+
+def test_a_peer_that_knows_nothing_of_forecasts_is_understood() -> None:
+    said = msgspec.json.decode(encode(described(OUR_HOST, OUR_OUTSIDE, controlling=True)))
+    del said["forecast"]
+    assert decode(msgspec.json.encode(said)) == described(OUR_HOST, OUR_OUTSIDE, controlling=True)
+
+
+def test_our_own_endpoints_are_never_dialled() -> None:
+    made = make_plan(
+        described(OUR_HOST, OUR_OUTSIDE, controlling=True),
+        described(OUR_HOST, THEIR_OUTSIDE, controlling=False),
+        {OUR_HOST, OUR_OUTSIDE},
+        TraversalOptions(),
+        loopback=False,
+        random=random.Random(1),
+    )
+    assert made.remotes == (THEIR_OUTSIDE,)
+
+
+def test_one_side_that_wants_only_the_relay_decides_for_both() -> None:
+    theirs = msgspec.structs.replace(
+        described(THEIR_HOST, THEIR_OUTSIDE, controlling=False, forecast=COUNTING), direct=False
+    )
+    made = make_plan(
+        described(OUR_HOST, OUR_OUTSIDE, controlling=True, forecast=COUNTING),
+        theirs,
+        set(),
+        TraversalOptions(),
+        loopback=False,
+        random=random.Random(1),
+    )
+    assert (made.direct, made.remotes, made.late, made.notes) == (False, (), (), ())
+    assert "by the other side" in made.why_not
+
+
+def test_roles_and_policies_that_do_not_fit_are_refused() -> None:
+    ours = described(OUR_HOST, None, controlling=True)
+    options = TraversalOptions()
+    with pytest.raises(IncompatibleError):
+        make_plan(ours, ours, set(), options, loopback=False, random=random.Random(1))
+    only_relay = msgspec.structs.replace(described(THEIR_HOST, None, controlling=False), direct=False)
+    only_direct = msgspec.structs.replace(ours, relay=False)
+    with pytest.raises(NoPathError):
+        make_plan(only_direct, only_relay, set(), options, loopback=False, random=random.Random(1))
