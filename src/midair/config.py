@@ -111,6 +111,10 @@ class ServerLimits:
     """A relayed pair that carries nothing for this long is closed."""
     stun_requests_per_connection: int = 100
     """Binding requests one connection may make."""
+    dials_back_per_minute: int = 30
+    """Connections back that one address may ask for in a minute; a NAT check takes six."""
+    dials_back: int = 64
+    """Connections back under way, in all."""
     stun_idle_seconds: float = 600.0
     """A reflector connection is kept so long without a request: it keeps the NAT's mapping alive (RFC 8489 6.2.2)."""
     drain_seconds: float = 10.0

@@ -11,9 +11,9 @@ import pytest
 from midair.config import TraversalOptions
 from midair.endpoint import Endpoint
 from midair.errors import IncompatibleError, NoPathError, RemoteProtocolError
+from midair.nat.forecast import COVERED_MAX, FAN_MAX, Forecast
 from midair.traversal.agent import LateDial, Plan
 from midair.traversal.candidates import Candidate, CandidateType, priority
-from midair.traversal.forecast import COVERED_MAX, FAN_MAX, Forecast
 from midair.traversal.planning import COVERAGE_AFTER, COVERED_TWICE_MAX, DIAGONALS, make_plan
 from midair.traversal.sync import Description, decode, describe, encode
 

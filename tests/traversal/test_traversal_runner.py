@@ -20,10 +20,10 @@ from midair.channel import ChannelClosed
 from midair.config import ServerURL, TraversalOptions
 from midair.endpoint import Endpoint
 from midair.errors import IncompatibleError, NoPathError, PeerLostError, RemoteProtocolError
+from midair.nat.forecast import PROBES, Forecast
 from midair.relay.wire import OK, PREAMBLE_BYTES, parse_preamble
 from midair.stun import Deframer, respond
 from midair.traversal import PathResult, connect_peers
-from midair.traversal.forecast import PROBES, Forecast
 from midair.traversal.planning import COVERAGE_AFTER
 from midair.traversal.sync import Description, WireCandidate, decode, encode
 

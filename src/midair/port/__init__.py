@@ -10,6 +10,7 @@ from midair.port.failures import ConnectFailedError, ConnectFailure, PortUnavail
 from midair.port.listening import accept, listen_tcp
 from midair.port.local_port import LocalPort
 from midair.port.matrix import SocketRow, socket_table
+from midair.port.observed_dial import Answer, DialOutcome, ObservedDial
 from midair.port.outgoing import connect_tcp, resolve
 from midair.port.own_address import source_address, source_towards
 from midair.port.probe import probe_strategy
@@ -18,9 +19,12 @@ from midair.port.tuning import tune_for_bulk
 from midair.port.udp import hear_group, open_datagrams, open_multicast
 
 __all__ = [
+    "Answer",
     "ConnectFailedError",
     "ConnectFailure",
+    "DialOutcome",
     "LocalPort",
+    "ObservedDial",
     "PortUnavailableError",
     "SocketRow",
     "Strategy",

@@ -124,5 +124,6 @@ class _Receiver(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         # Anything else, such as a network that is down for a moment, is as good as a lost datagram.
-        if isinstance(exc, ConnectionRefusedError) and self._on_closed is not None:
+        closed = isinstance(exc, ConnectionRefusedError | ConnectionResetError)  # the latter on Windows, not tried
+        if closed and self._on_closed is not None:
             self._on_closed()

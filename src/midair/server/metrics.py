@@ -31,6 +31,9 @@ class Metrics:
         self.open_relay_pairs = Gauge("midair_open_relay_pairs", "Relayed pairs now.", registry=registry)
         self.relay_bytes = Counter("midair_relay_bytes", "Bytes relayed, both directions.", registry=registry)
         self.stun_requests = Counter("midair_stun_requests", "STUN requests answered.", registry=registry)
+        self.dials_back = Counter(
+            "midair_dials_back", "Connections back for NAT checks, by what came of them.", ["answer"], registry=registry
+        )
         self.refusals = Counter("midair_refusals", "What was refused, by reason.", ["reason"], registry=registry)
 
     @contextmanager

@@ -1,18 +1,22 @@
-"""The reflector: answers STUN requests over TCP with the endpoint they came from (RFC 8489 section 6.2.2)."""
+"""The reflector: answers STUN requests over TCP with the endpoint they came from (RFC 8489 section 6.2.2), and dials
+back when a NAT check asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
 
 from midair.config import ServerLimits
 from midair.endpoint import Endpoint
+from midair.nat.check.wire import CONNECT_BACK
 from midair.port import retire
+from midair.server.dialling_back import DiallingBack, other_endpoints
 from midair.server.metrics import Metrics
 from midair.stun.framing import Deframer
 from midair.stun.responder import respond
-from midair.stun.wire import StunError
+from midair.stun.wire import MessageClass, StunError, decode
 
 __all__ = ["Reflector"]
 
@@ -25,9 +29,12 @@ SEND_SECONDS = 10.0
 class Reflector:
     """All STUN connections of one server."""
 
-    def __init__(self, limits: ServerLimits, metrics: Metrics) -> None:
+    def __init__(self, limits: ServerLimits, metrics: Metrics, listening: Sequence[Endpoint] = ()) -> None:
+        """``listening``: all endpoints the server listens on."""
         self._limits = limits
         self._metrics = metrics
+        self._listening = listening
+        self._dialling_back = DiallingBack(limits, metrics, listening)
 
     async def serve(self, sock: socket.socket, source: Endpoint) -> None:
         """One connection, until it ends, errs, is silent for too long or has asked too often.
@@ -36,6 +43,7 @@ class Reflector:
         socket is closed in the end; cancelling closes it at once.
         """
         loop = asyncio.get_running_loop()
+        local = Endpoint.from_sockaddr(sock.getsockname())
         deframer = Deframer(max_bytes=MAX_REQUEST_BYTES)
         left = self._limits.stun_requests_per_connection
         with sock, contextlib.suppress(OSError):  # TimeoutError is one
@@ -46,7 +54,7 @@ class Reflector:
                     return
                 try:
                     requests = deframer.feed(data)
-                    answers = [respond(request, source) for request in requests[:left]]
+                    answers = [await self._answer(sock, request, source, local) for request in requests[:left]]
                 except StunError:
                     self._metrics.refused("stun-malformed")
                     break
@@ -57,3 +65,10 @@ class Reflector:
             else:
                 self._metrics.refused("stun-requests")
             await retire(sock)
+
+    async def _answer(self, sock: socket.socket, request: bytes, source: Endpoint, local: Endpoint) -> bytes | None:
+        """Raises: StunError; OSError, TimeoutError when the client has gone."""
+        asked = decode(request)
+        if asked.method == CONNECT_BACK and asked.message_class is MessageClass.REQUEST:
+            return await self._dialling_back.answer(sock, asked, source, local)
+        return respond(request, source, other_endpoints(self._listening, local))

@@ -73,7 +73,7 @@ class Server:
         self._ssl_context = ssl_context
         self._admission = Admission(self.limits)
         self._mailboxes = Mailboxes(store or MemoryStore(self.limits), self.limits, self.metrics, motd=motd)
-        self._reflector = Reflector(self.limits, self.metrics)
+        self._reflector = Reflector(self.limits, self.metrics, self.endpoints)
         self._relay = Relay(self.limits, self.metrics)
         self._web = {secure: self._web_settings(secure=secure, motd=motd) for secure in (False, True)}
         self._accepting: set[asyncio.Task[None]] = set()

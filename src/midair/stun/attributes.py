@@ -24,6 +24,7 @@ __all__ = [
     "Fingerprint",
     "MappedAddress",
     "MessageIntegrity",
+    "OtherAddress",
     "RawAttribute",
     "Software",
     "StunError",
@@ -107,6 +108,12 @@ class Software(msgspec.Struct, frozen=True):
     text: str
 
 
+class OtherAddress(msgspec.Struct, frozen=True):
+    """OTHER-ADDRESS, RFC 5780 section 7.4: where else the server can be asked. Ours says it once for each."""
+
+    endpoint: Endpoint
+
+
 class RawAttribute(msgspec.Struct, frozen=True):
     """Any other attribute."""
 
@@ -123,6 +130,7 @@ Attribute = (
     | ErrorCode
     | UnknownAttributes
     | Software
+    | OtherAddress
     | RawAttribute
 )
 
@@ -154,6 +162,8 @@ def encode_attribute(attribute: Attribute, mask: bytes) -> bytes:
             return pack_attribute(0x000A, struct.pack(f"!{len(types)}H", *types))
         case Software(text):
             return pack_attribute(0x8022, _pack_text(text, _TEXT_BYTES_MAX))
+        case OtherAddress(endpoint):
+            return pack_attribute(0x802C, _pack_endpoint(endpoint, bytes(16)))
         case RawAttribute(kind, value):
             if kind in _DECODERS or not 0 <= kind <= 0xFFFF or len(value) > VALUE_BYTES_MAX:
                 raise ValueError(f"attribute 0x{kind:04x} cannot be given raw")
@@ -230,5 +240,6 @@ _DECODERS: dict[int, Callable[[bytes, bytes], Attribute]] = {
     0x000A: lambda value, _: UnknownAttributes(struct.unpack(f"!{len(value) // 2}H", value)),
     0x0020: lambda value, mask: XorMappedAddress(_unpack_endpoint(value, mask)),
     0x8022: lambda value, _: Software(_unpack_text(value, _TEXT_BYTES_MAX_RECEIVED)),
+    0x802C: lambda value, _: OtherAddress(_unpack_endpoint(value, bytes(16))),
     FINGERPRINT_TYPE: lambda value, _: Fingerprint(int.from_bytes(value, "big")),
 }

@@ -18,18 +18,57 @@ from midair.stun.wire import (
     MappedAddress,
     Message,
     MessageClass,
+    OtherAddress,
     StunError,
     XorMappedAddress,
     decode,
     encode,
 )
 
-__all__ = ["TI_SECONDS", "request_binding"]
+__all__ = ["TI_SECONDS", "StunConnection", "request_binding"]
 
 TI_SECONDS = 39.5
 """RFC 8489 section 6.2.2: how long a client waits for an answer over TCP."""
 STRAY_MESSAGES_MAX = 16
 """Messages that are not our answer, such as answers to requests given up before; more is a flood."""
+
+
+class StunConnection:
+    """One connection to a server, on which several requests can be made one after the other.
+
+    ``sock`` is connected and non-blocking, stays the caller's, and has nothing read past the last answer.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._deframer = Deframer()
+
+    async def ask(self, request: bytes, transaction_id: bytes, *, deadline: float = TI_SECONDS) -> Message:
+        """Sends a request and waits for its answer, ``deadline`` seconds at most.
+
+        Raises: StunError; TimeoutError; OSError.
+        """
+        async with asyncio.timeout(deadline):
+            await asyncio.get_running_loop().sock_sendall(self._sock, request)
+            return await self.answer(transaction_id)
+
+    async def answer(self, transaction_id: bytes) -> Message:
+        """The next answer to a request. Raises: StunError; OSError."""
+        for _ in range(STRAY_MESSAGES_MAX + 1):
+            message = decode(await _next_message(self._sock, self._deframer))
+            if _answers(message, transaction_id):
+                return message
+        raise StunError("the server sends other things than an answer")
+
+    async def bind(self, transaction_id: bytes, *, deadline: float = TI_SECONDS) -> tuple[Endpoint, list[Endpoint]]:
+        """The public endpoint of this connection, and where else the server can be asked.
+
+        Raises: as :func:`request_binding`.
+        """
+        request = Message(method=BINDING, message_class=MessageClass.REQUEST, transaction_id=transaction_id)
+        answer = await self.ask(encode(request), transaction_id, deadline=min(deadline, TI_SECONDS))
+        mapped = _mapped_endpoint(answer)
+        return mapped, [each.endpoint for each in answer.attributes if isinstance(each, OtherAddress)]
 
 
 async def request_binding(sock: socket.socket, transaction_id: bytes, *, deadline: float = TI_SECONDS) -> Endpoint:
@@ -41,15 +80,8 @@ async def request_binding(sock: socket.socket, transaction_id: bytes, *, deadlin
 
     Raises: StunError, with ``code`` when the server answered with an error; TimeoutError; OSError.
     """
-    request = Message(method=BINDING, message_class=MessageClass.REQUEST, transaction_id=transaction_id)
-    async with asyncio.timeout(min(deadline, TI_SECONDS)):
-        await asyncio.get_running_loop().sock_sendall(sock, encode(request))
-        deframer = Deframer()
-        for _ in range(STRAY_MESSAGES_MAX + 1):
-            answer = decode(await _next_message(sock, deframer))
-            if _answers(answer, transaction_id):
-                return _mapped_endpoint(answer)
-    raise StunError("the server sends other things than an answer")
+    mapped, _ = await StunConnection(sock).bind(transaction_id, deadline=deadline)
+    return mapped
 
 
 async def _next_message(sock: socket.socket, deframer: Deframer) -> bytes:

@@ -6,6 +6,8 @@ and over TCP a source cannot be forged, so the answer amplifies nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from midair.endpoint import Endpoint
 from midair.stun.wire import (
     BINDING,
@@ -14,6 +16,7 @@ from midair.stun.wire import (
     Fingerprint,
     Message,
     MessageClass,
+    OtherAddress,
     UnknownAttributes,
     XorMappedAddress,
     decode,
@@ -23,8 +26,10 @@ from midair.stun.wire import (
 __all__ = ["respond"]
 
 
-def respond(request: bytes, source: Endpoint) -> bytes | None:
+def respond(request: bytes, source: Endpoint, others: Sequence[Endpoint] = ()) -> bytes | None:
     """The response to a binding request; None for what gets none: indications, responses, other methods (section 6.3).
+
+    ``others`` is where else we can be asked.
 
     An unknown comprehension-required attribute is answered with error 420 (section 6.3.1).
 
@@ -40,7 +45,7 @@ def respond(request: bytes, source: Endpoint) -> bytes | None:
         answer = (ErrorCode(420, "Unknown Attribute"), UnknownAttributes(unknown))
     else:
         message_class = MessageClass.SUCCESS
-        answer = (XorMappedAddress(source),)
+        answer = (XorMappedAddress(source), *(OtherAddress(endpoint) for endpoint in others))
     response = Message(
         method=BINDING, message_class=message_class, transaction_id=asked.transaction_id, attributes=answer
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from midair.traversal.forecast import Forecast
+from midair.nat.forecast import Forecast
 from midair.traversal.targets import Target
 
 __all__ = ["nat_note", "no_path", "why_not_direct"]

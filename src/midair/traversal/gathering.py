@@ -15,10 +15,10 @@ import ifaddr
 from midair import events
 from midair.config import ServerURL
 from midair.endpoint import Endpoint, Family
+from midair.nat.forecast import PROBES, Forecast, forecast
 from midair.port import LocalPort, PortUnavailableError, resolve
 from midair.stun import StunError, request_binding
 from midair.traversal.candidates import Candidate, CandidateType, dialable, priority, select
-from midair.traversal.forecast import PROBES, Forecast, forecast
 
 __all__ = ["Gathered", "gather", "host_endpoints"]
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from midair.config import TraversalOptions
 from midair.endpoint import Endpoint
 from midair.errors import IncompatibleError, NoPathError
+from midair.nat.forecast import Draw, Forecast, covered_ports, size_coverage
 from midair.traversal.agent import LateDial, Plan
 from midair.traversal.candidates import Candidate, CandidateType
 from midair.traversal.explanation import nat_note
-from midair.traversal.forecast import Draw, Forecast, covered_ports, size_coverage
 from midair.traversal.sync import Description, candidates_of
 
 __all__ = ["make_plan"]

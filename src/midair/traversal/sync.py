@@ -16,8 +16,8 @@ import msgspec
 
 from midair.endpoint import Endpoint
 from midair.errors import IncompatibleError, RemoteProtocolError
+from midair.nat.forecast import Forecast
 from midair.traversal.candidates import MAX_CANDIDATES, Candidate, CandidateType, dialable, select
-from midair.traversal.forecast import Forecast
 
 __all__ = [
     "MAX_MESSAGE_BYTES",

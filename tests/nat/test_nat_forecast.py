@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midair.traversal.forecast import (
+from midair.nat.forecast import (
     COVERED_MAX,
     FAN_MAX,
     PROBES,

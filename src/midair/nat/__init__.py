@@ -1,0 +1,3 @@
+"""What a NAT does, and how it is asked for a port."""
+
+__all__: list[str] = []
