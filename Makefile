@@ -7,7 +7,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 STAMPS := .venv/.stamps
 
-.PHONY: setup setup-test system demo test check lint bench lock clean
+.PHONY: setup setup-test system system-test demo test check lint bench lock clean
 .DEFAULT_GOAL := test
 
 setup: $(STAMPS)/run
@@ -16,7 +16,7 @@ setup-test: $(STAMPS)/test
 demo: system setup
 	@$(BIN)/midair demo
 
-test: system setup-test
+test: system-test setup-test
 	$(BIN)/python -m pytest
 
 check: lint test
@@ -27,12 +27,16 @@ lint: setup-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: system setup-test
+bench: system-test setup-test
 	$(BIN)/python benchmarks/transfer.py --output benchmarks/results/transfer.json
 
 # The system packages the lab needs, where we may install them; the lab itself says what is missing elsewhere.
 system:
 	@sh scripts/system-packages.sh
+
+# And what its tests run in it: real programs of others.
+system-test:
+	@sh scripts/system-packages.sh test
 
 $(STAMPS)/venv: scripts/make-venv.sh
 	@sh scripts/make-venv.sh .venv

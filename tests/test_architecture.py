@@ -102,6 +102,7 @@ def test_every_module_has_a_docstring_and_says_what_it_exports(path: Path) -> No
 
 def test_the_public_names_are_these_and_all_of_them_exist() -> None:
     assert midair.__all__ == [
+        "Connection",
         "Endpoint",
         "LocalPort",
         "MidairError",
@@ -113,6 +114,9 @@ def test_the_public_names_are_these_and_all_of_them_exist() -> None:
         "Summary",
         "TraversalOptions",
         "__version__",
+        "connect",
+        "host",
+        "punch",
     ]
     for name in midair.__all__:
         assert getattr(midair, name) is not None

@@ -23,20 +23,27 @@ from typing import Any
 import click
 
 from midair.cli.ending import fail
+from midair.cli.lab import opened_lab
 from midair.cli.output import size_text
-from midair.errors import MidairError, UsageError
-from midair.lab import Lab, LabUnavailable, NatKind, available
+from midair.errors import MidairError
+from midair.lab import DESCRIPTIONS, Lab
+from midair.lab.capture import read_capture
+from midair.lab.network import Direction
+from midair.lab.unprivileged import available_somehow
+from midair.lab.wire.tun import can_open_tun
 
 __all__ = ["demo_command", "lab_demo_command"]
 
 _SECONDS = 120.0
 """What the whole demonstration may take."""
 _MIB = 1 << 20
+_DELAY = 0.01
+"""One way between the two hosts: enough for SYNs to cross, and the kernel's windows do not limit the rate."""
 
 
 def demo_command(*, as_json: bool, mebibytes: int) -> int:
     """Through two different NATs where the lab can run, else over loopback."""
-    lack = available()
+    lack = available_somehow()
     if lack is None:
         return lab_demo_command("drop", "rst", same_lan=False, as_json=as_json, mebibytes=mebibytes)
     say = _speaker(as_json)
@@ -46,29 +53,48 @@ def demo_command(*, as_json: bool, mebibytes: int) -> int:
 
 
 def lab_demo_command(nat_a: str, nat_b: str, *, same_lan: bool, as_json: bool, mebibytes: int) -> int:
-    """From behind ``nat_a`` to behind ``nat_b``."""
+    """From behind ``nat_a`` to behind ``nat_b``: chains of boxes, as the text form of a topology has them."""
     say = _speaker(as_json)
+    topology = f"(none + none) > {nat_a}" if same_lan else f"{nat_a} x {nat_b}"
+    boxes = {"a": nat_a, "b": nat_a if same_lan else nat_b}
 
     def show() -> dict[str, Any]:
-        try:
-            kinds = NatKind(nat_a), NatKind(nat_b)
-        except ValueError:
-            raise UsageError(f"the lab's NATs are {', '.join(NatKind)}") from None
-        if same_lan:
-            kinds = kinds[0], kinds[0]
-        try:
-            with Lab(*kinds, same_lan=same_lan) as lab:
-                say(f"Sender   {lab.a.address:15} behind {lab.a.outside:15} {kinds[0].description}")
-                say(f"Receiver {lab.b.address:15} behind {lab.b.outside:15} {kinds[1].description}")
-                stage = _Stage(f"{lab.server.address}:7420", lab.server.popen, lab.a.popen, lab.b.popen)
-                result = _show(stage, say, mebibytes, str(kinds[0]), str(kinds[1]))
-                for side, counts in sorted(lab.syn_counts().items()):
-                    say(f"NAT {side}: {counts.outgoing} SYNs out, {counts.incoming} in, {counts.refused} turned away")
-                return result
-        except (LabUnavailable, ValueError) as error:
-            raise MidairError(str(error)) from error
+        with (
+            opened_lab(topology, delay=_DELAY, vnet=can_open_tun()) as lab,
+            tempfile.TemporaryDirectory(prefix="midair-demo-") as folder,
+        ):
+            for who, host in (("Sender  ", lab.a), ("Receiver", lab.b)):
+                what = DESCRIPTIONS.get(boxes[host.name], boxes[host.name])
+                say(f"{who} {host.address:15} behind {host.outside:15} {what}")
+            capture = Path(folder, "opening.pcapng")
+            with contextlib.ExitStack() as recording:
+                recording.enter_context(lab.capture(capture))
+                listen = f"{lab.server.address}:7420"
+                stage = _Stage(listen, lab.server.popen, lab.a.popen, lab.b.popen, recording.close)
+                result = _show(stage, say, mebibytes, boxes["a"], boxes["b"])
+            for line in _syn_counts(lab, capture):
+                say(line)
+            return result
 
     return _ending(show)
+
+
+def _syn_counts(lab: Lab, capture: Path) -> Iterator[str]:
+    """What each host's outermost box did with the SYNs until both had a connection."""
+    with capture.open("rb") as file:
+        seen = [
+            (record.node, record.port, record.direction, (record.packet.source, record.packet.sequence))
+            for record in read_capture(file)
+            if record.packet.is_syn
+        ]
+    for host in (lab.a.name, lab.b.name):
+        if boxes := lab.boxes(host):
+            at_the_box = [(direction, syn) for node, port, direction, syn in seen if (node, port) == (boxes[-1], 0)]
+            at_the_host = {syn for node, _, direction, syn in seen if (node, direction) == (host, Direction.RECEIVED)}
+            incoming = [syn for direction, syn in at_the_box if direction is Direction.RECEIVED]
+            refused = [syn for syn in incoming if syn not in at_the_host]
+            outgoing = len(at_the_box) - len(incoming)
+            yield f"NAT {host}: {outgoing} SYNs out, {len(incoming)} in, {len(refused)} turned away"
 
 
 def _ending(show: Callable[[], dict[str, Any]]) -> int:
@@ -92,6 +118,8 @@ class _Stage:
     server: Callable[..., subprocess.Popen[Any]]
     sender: Callable[..., subprocess.Popen[Any]]
     receiver: Callable[..., subprocess.Popen[Any]]
+    connected: Callable[[], object] = lambda: None
+    """Called when both ends have chosen their path."""
 
 
 def _loopback() -> _Stage:
@@ -212,6 +240,7 @@ def _follow(
     Raises: MidairError when one end fails, with what it said.
     """
     last_words: dict[str, dict[str, Any]] = {}
+    with_a_path: set[str] = set()
     connected = ended = time.monotonic()
     while len(last_words) < 2:
         who, event = play.next()
@@ -231,6 +260,9 @@ def _follow(
                 say(f"{who:8} {event['how']} {event['remote']}: {event['result']}{times}")
             case "path":
                 connected = time.monotonic()
+                with_a_path.add(who)
+                if len(with_a_path) == 2:
+                    stage.connected()
                 reason = f" because {event['reason']}" if event.get("reason") else ""
                 say(
                     f"{who:8} chose {event['path']} ({event['how']}), {event['local']} to {event['remote']}, "

@@ -37,7 +37,8 @@ class Mapping(StrEnum):
     ADDRESS_DEPENDENT = "address-dependent"
     ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
     CONNECTION_DEPENDENT = "connection-dependent"
-    """Every connection gets a mapping of its own, even a second one to the same endpoint."""
+    """Every connection gets a mapping of its own, even a second one to the same endpoint: the SYN that follows a FIN
+    from both sides, or a RST, begins one."""
 
 
 class Filtering(StrEnum):
@@ -80,7 +81,7 @@ class Pooling(StrEnum):
     ARBITRARY = "arbitrary"
     """A random one each time."""
     BY_DESTINATION = "by destination"
-    """One for each remote address, as behind two upstream lines."""
+    """One for each remote address, as behind two upstream lines: each line has mappings of its own."""
 
 
 class Unsolicited(StrEnum):
@@ -94,9 +95,11 @@ class Unsolicited(StrEnum):
     ICMP_LATE = "answered by ICMP port unreachable after 6 s"
     """Unless an outbound SYN of the same connection passes meanwhile (RFC 5382 REQ-4)."""
     PASS = "let in"
-    """To the inside host that has the mapping, else to the first inside host ("DMZ", exposed host), port unchanged."""
+    """To the inside host that has the mapping, else to the first inside host ("DMZ", exposed host), port unchanged.
+    UDP and ICMP echo too. The first host has the first address of the first inside network that is not the NAT's."""
     SILENT_DMZ = "sent to a host that does not answer"
-    """It leaves an entry in the table, which later clashes with the same connection from inside."""
+    """It leaves an entry in the table, which later clashes with the same connection from inside: that one gets another
+    port. Where ports are preserved always it takes the port over, and a firewall drops the SYN."""
 
 
 class SimultaneousOpen(StrEnum):
@@ -106,6 +109,7 @@ class SimultaneousOpen(StrEnum):
     DROPS = "drops the SYN"
     RST = "answers the SYN with RST"
     MISTRANSLATES = "lets the SYN in and the SYN-ACK out with a wrong source port"
+    """A firewall does not."""
 
 
 class SequenceCheck(StrEnum):
@@ -152,7 +156,8 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatTimers:
-    """Seconds without a packet until an entry goes (RFC 5382 REQ-5, RFC 7857 2.1; UDP: RFC 4787 REQ-5)."""
+    """Seconds without a packet until an entry goes (RFC 5382 REQ-5, RFC 7857 2.1; UDP: RFC 4787 REQ-5). A mapping goes
+    with the last of its entries."""
 
     opening: float = 240.0
     """From the first SYN until the handshake is complete."""
@@ -160,6 +165,7 @@ class NatTimers:
     closing: float = 240.0
     """After a FIN from both sides, or after a RST that did not delete the entry."""
     udp: float = 300.0
+    """And ICMP echo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +201,7 @@ class NatBehaviour:
     limits: NatLimits = field(default_factory=NatLimits)
     rewrites_payload: bool = False
     """Replaces its inside address, four bytes or dotted text, in outbound payload (what application level gateways do;
-    RFC 5382 REQ-6)."""
+    RFC 5382 REQ-6). The payload keeps its length: text is replaced where the outside address is equally long."""
     decrements_ttl: bool = True
     only_ports: tuple[int, ...] = ()
     """Outbound policy: TCP only to these ports; empty for all. What it forbids is dropped."""

@@ -1,56 +1,56 @@
 """A Linux network namespace that lives exactly as long as somebody holds it.
 
-A namespace has no name in ``/run/netns``; it is held by one file descriptor and by one thread that lives inside it.
-Both vanish with the process, so a crash, even SIGKILL, leaves no namespace and no interface behind.
+A namespace has no name in ``/run/netns`` and needs no process: a file descriptor holds it, which vanishes with the
+process. So a crash, even SIGKILL, leaves no namespace and no interface behind. Processes started in a namespace would
+outlive that; the sweeper (:mod:`midair.lab.sweeper`), which is started with the first of them, sees to it.
 
 A network namespace belongs to a thread, not to a process, and a child process inherits that of the thread which forked
-it. So processes are started by the thread inside: nothing has to run between fork and exec (no ``preexec_fn``, safe
-beside other threads), and the kernel's parent death signal, which fires when the *thread* that forked ends, fires
-when the namespace is closed or the process dies.
-
-Python 3.11 has neither ``os.unshare`` nor ``os.setns``, hence ctypes.
+it. So a namespace is made, and a process started, by a short-lived thread that goes inside and never comes back:
+nothing has to run between fork and exec (no ``preexec_fn``, safe beside other threads), and a signal, which only the
+main thread sees, cannot strand anybody.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from midair.lab import sweeper
+from midair.lab.linux import CLONE_NEWNET, in_a_thread, setns, unshare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Namespace", "end_processes"]
+__all__ = ["Namespace", "end_processes", "new_networks"]
 
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
 _NAMESPACE_OF_THIS_THREAD = "/proc/thread-self/ns/net"
-_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Namespace:
     """An own, empty network stack, in which processes and sockets can be placed. Only loopback is there at first, down.
 
+    ``descriptor`` is one of those that :func:`new_networks` made, and the namespace's from then on.
+
     Raises: OSError when the kernel refuses (EPERM without CAP_SYS_ADMIN, ENOSPC above ``user.max_net_namespaces``).
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, descriptor: int | None = None) -> None:
         self.name = name
         """For messages only."""
         self._processes: list[subprocess.Popen[Any]] = []
+        self._watched = False
         self._closed = False
-        self._inside = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lab-{name}")
-        try:
-            self._fd = self._inside.submit(_unshare).result()
-        except BaseException:
-            self._inside.shutdown()
-            raise
+        self._fd = new_networks(1)[0] if descriptor is None else descriptor
 
     def fileno(self) -> int:
         """The descriptor that holds the namespace; children that get it by ``pass_fds`` can name it to ``ip``."""
@@ -72,22 +72,26 @@ class Namespace:
         self._check_open()
         home = os.open(_NAMESPACE_OF_THIS_THREAD, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _setns(self._fd)
+            setns(self._fd, CLONE_NEWNET)
             try:
                 yield self
             finally:
-                _setns(home)
+                setns(home, CLONE_NEWNET)
         finally:
             os.close(home)
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Starts a process inside, in a session of its own; ``options`` are those of ``subprocess.Popen``.
 
-        ``close()`` ends it, its children too unless they made another session. It is killed when this process dies.
-        A command that does not exist exits with 127, as in a shell.
+        ``close()`` ends it and all it has started. They are killed when this process dies.
+
+        Raises: OSError when there is no such command.
         """
         self._check_open()
-        return self._inside.submit(self._start, [*_DIE_WITH_PARENT, *argv], options).result()
+        if not self._watched:
+            _sweeper().watch(self.inode)
+            self._watched = True
+        return in_a_thread(lambda: self._start(argv, options))
 
     def run(
         self,
@@ -99,7 +103,8 @@ class Namespace:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside to its end, capturing its output as text; does not judge the exit code.
 
-        Raises: subprocess.TimeoutExpired after ``timeout`` seconds; the command has been killed then.
+        Raises: subprocess.TimeoutExpired after ``timeout`` seconds; the command has been killed then. OSError when
+        there is no such command.
         """
         process = self.popen(
             argv,
@@ -122,9 +127,9 @@ class Namespace:
 
         Raises: OSError when the kernel has no such parameter.
         """
-        self._check_open()
         # /proc/sys/net shows each thread the parameters of its own namespace.
-        self._inside.submit(_write, f"/proc/sys/{name}", str(value)).result()
+        with self.entered(), open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
+            file.write(str(value))
 
     @property
     def processes(self) -> list[subprocess.Popen[Any]]:
@@ -132,14 +137,16 @@ class Namespace:
         return [process for process in self._processes if process.poll() is None]
 
     def close(self) -> None:
-        """Ends the processes started here (2 seconds at most) and lets go of the namespace. Idempotent."""
+        """Ends what runs here (2 seconds at most) and lets go of the namespace. Idempotent."""
         if self._closed:
             return
         try:
             end_processes(self.processes)
+            if self._watched:
+                sweeper.sweep({self.inode}, seconds=1.0)
+                _sweeper().forget(self.inode)
         finally:
             self._closed = True
-            self._inside.shutdown()
             os.close(self._fd)
 
     def __enter__(self) -> Self:
@@ -153,15 +160,41 @@ class Namespace:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{' closed' if self._closed else ''}>"
 
-    def _start(self, command: list[str], options: dict[str, Any]) -> subprocess.Popen[Any]:
-        # In the thread inside, also so that a process is known to close() even if the caller is interrupted meanwhile.
-        process: subprocess.Popen[Any] = subprocess.Popen(command, **{"start_new_session": True, **options})
+    def _settle(self) -> None:
+        """Puts the thread that will start a process where the process belongs; it does not come back."""
+        setns(self._fd, CLONE_NEWNET)
+
+    def _start(self, argv: Sequence[str], options: dict[str, Any]) -> subprocess.Popen[Any]:
+        # In that thread, also so that a process is known to close() even if the caller is interrupted meanwhile.
+        self._settle()
+        process: subprocess.Popen[Any] = subprocess.Popen(argv, **{"start_new_session": True, **options})
         self._processes = [*self.processes, process]
         return process
 
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"the namespace {self.name!r} is closed")
+
+
+def new_networks(count: int) -> list[int]:
+    """Makes so many network namespaces at once, which takes less than half of the time; returns their descriptors.
+
+    Raises: OSError when the kernel refuses; none is left then.
+    """
+    descriptors: list[int] = []
+
+    def make() -> None:
+        for _ in range(count):
+            unshare(CLONE_NEWNET)
+            descriptors.append(os.open(_NAMESPACE_OF_THIS_THREAD, os.O_RDONLY | os.O_CLOEXEC))
+
+    try:
+        in_a_thread(make)
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return descriptors
 
 
 def end_processes(processes: Iterable[subprocess.Popen[Any]], *, grace: float = 1.0) -> None:
@@ -177,6 +210,44 @@ def end_processes(processes: Iterable[subprocess.Popen[Any]], *, grace: float = 
         running = [process for process in running if process.poll() is None]
 
 
+class _Sweeper:
+    """The running sweeper. It ends when its input does: at the latest when this process ends, however that happens."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", sweeper.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # so that Ctrl-C is not for it
+        )
+        self._lock = threading.Lock()
+        atexit.register(self._end)
+
+    def watch(self, inode: int) -> None:
+        self._order(f"+ {inode}\n")
+
+    def forget(self, inode: int) -> None:
+        self._order(f"- {inode}\n")
+
+    def _order(self, text: str) -> None:
+        assert self._process.stdin is not None
+        with self._lock, contextlib.suppress(BrokenPipeError):  # somebody has killed it
+            self._process.stdin.write(text)
+            self._process.stdin.flush()
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+
+
+@cache
+def _sweeper() -> _Sweeper:
+    return _Sweeper()
+
+
 def _signal_group(process: subprocess.Popen[Any], deadly_signal: signal.Signals) -> None:
     # Not reaped yet, so the number is still this process's, whether it runs or is a zombie.
     with contextlib.suppress(ProcessLookupError):
@@ -184,28 +255,3 @@ def _signal_group(process: subprocess.Popen[Any], deadly_signal: signal.Signals)
             os.killpg(process.pid, deadly_signal)
         else:  # started with start_new_session=False: the group is ours, and we want to live
             process.send_signal(deadly_signal)
-
-
-def _unshare() -> int:
-    """Moves the calling thread to a new namespace, and returns a descriptor of that."""
-    _checked(_libc().unshare(_CLONE_NEWNET), "unshare")
-    return os.open(_NAMESPACE_OF_THIS_THREAD, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _setns(fd: int) -> None:
-    _checked(_libc().setns(fd, _CLONE_NEWNET), "setns")
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int, call: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{call}: {os.strerror(number)}")
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)

@@ -3,56 +3,45 @@
 from __future__ import annotations
 
 import functools
-import os
-import shutil
-import subprocess
 import sys
 
-from midair.lab.kernel_nat import NatKind, ruleset
+from midair.lab.blueprint import Interface
 from midair.lab.namespace import Namespace
+from midair.lab.programs import find_program
+from midair.lab.wire import Interfaces
 
 __all__ = ["LabUnavailable", "available"]
-
-_TOOLS = {"ip": "iproute2", "nft": "nftables", "setpriv": "util-linux"}
-"""Each command, and the Debian package that has it."""
 
 
 class LabUnavailable(Exception):
     """This computer cannot have the lab; the text says what is missing."""
 
 
-def available() -> str | None:
-    """Why there can be no lab here, in a sentence; None when there can be.
+def available(*, kernel: bool = False) -> str | None:
+    """Why there can be no lab here, in a sentence; None when there can be. ``kernel``: one with Linux routers in it.
 
-    What the kernel can do is tried in a namespace of its own, which is gone afterwards; success is remembered.
+    It is tried out in a namespace of its own, which is gone afterwards; success is remembered.
     """
     if sys.platform != "linux":
         return f"the lab needs Linux, this is {sys.platform}"
-    if os.geteuid() != 0:
-        return "the lab needs root, because it makes network namespaces"
-    if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
-        packages = " ".join(_TOOLS[tool] for tool in missing)
-        return f"the lab needs {' and '.join(missing)} on PATH (on Debian: apt-get install {packages})"
+    if kernel and find_program("nft") is None:
+        return "the lab's Linux routers need nft (on Debian: apt-get install nftables)"
     try:
-        _try_the_kernel()
+        _try()
     except LabUnavailable as lack:
         return str(lack)
     return None
 
 
 @functools.cache  # which does not remember exceptions
-def _try_the_kernel() -> None:
-    interfaces = "link add one type veth peer name two\nlink add three type bridge\n"
-    rules = "".join(ruleset(kind) for kind in NatKind if kind is not NatKind.NONE)
+def _try() -> None:
     try:
-        with Namespace("probe") as namespace:
-            for argv, text, what in (
-                (("ip", "-batch", "-"), interfaces, "virtual Ethernet and bridges"),
-                (("nft", "-f", "-"), rules, "nftables with NAT"),
-            ):
-                attempt = namespace.run(argv, input=text)
-                if attempt.returncode != 0:
-                    detail = attempt.stderr.strip().partition("\n")[0]
-                    raise LabUnavailable(f"the lab needs a kernel with {what}; {argv[0]} says: {detail}")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabUnavailable(f"the lab cannot make a network namespace: {error}") from error
+        with Namespace("probe") as namespace, Interfaces() as interfaces:
+            interfaces.make(namespace, Interface(name="eth0", addresses=("192.0.2.1/24",)))
+    except PermissionError as error:
+        raise LabUnavailable(
+            "the lab needs root, or a user namespace such as `unshare --map-root-user --net COMMAND` makes"
+            f" (the kernel says: {error})"
+        ) from error
+    except OSError as error:
+        raise LabUnavailable(f"the lab cannot make network interfaces in a namespace: {error}") from error
