@@ -7,8 +7,8 @@ a control URL, which takes an action as SOAP.
 
 from __future__ import annotations
 
+from html import escape
 from ipaddress import IPv4Address
-from xml.sax.saxutils import escape
 
 import msgspec
 
@@ -127,7 +127,7 @@ def decode_description(body: bytes, host: IPv4Address, location: Target) -> list
 
 def encode_action(service: Service, action: str, arguments: dict[str, str]) -> tuple[dict[str, str], bytes]:
     """The headers and the body of a control request (UPnP Device Architecture 1.1, section 3.2.1)."""
-    inside = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in arguments.items())
+    inside = "".join(f"<{name}>{escape(value, quote=False)}</{name}>" for name, value in arguments.items())
     body = (
         '<?xml version="1.0"?>\r\n'
         '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"'
