@@ -101,12 +101,14 @@ def midair() -> None:
 
 
 @midair.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path(allow_dash=True))
+@click.option("--text", metavar="TEXT", help="Send a text, to be shown and not stored; - reads it from stdin.")
+@click.option("--name", metavar="NAME", help="What stdin is to be called where it becomes a file.  [default: stdin]")
 @click.option("--code", metavar="CODE", envvar="MIDAIR_CODE", help="Use this code instead of a new one.")
 @click.option("--limit-rate", type=_Rate(), metavar="RATE", help="Bytes a second at most, such as 500K or 2M.")
 @_transfer_options
 def send(paths: tuple[str, ...], **options: Any) -> None:
-    """Send files and folders. (alias: tx)
+    """Send files and folders; or with -, as it comes, what is written to stdin. (alias: tx)
 
     With no server named, one runs inside this command for as long as it lasts.
     """
@@ -118,8 +120,18 @@ def send(paths: tuple[str, ...], **options: Any) -> None:
 
 @midair.command()
 @click.argument("code", required=False)
-@click.option("-o", "--output", metavar="DIR", default=".", help="The folder to put it in.", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    default=".",
+    help="The folder to put it in; with -, one file or stream goes to stdout.",
+    type=click.Path(allow_dash=True),
+)
 @click.option("-y", "--yes", is_flag=True, help="Accept without asking.")
+@click.option("--overwrite", "existing", flag_value="overwrite", help="Replace what is there and differs.")
+@click.option("--rename", "existing", flag_value="rename", help="Keep it, and receive the new one as NAME-1.EXT.")
+@click.option("--skip", "--no-clobber", "existing", flag_value="skip", help="Keep it, without receiving the new one.")
 @click.option(
     "--wait",
     type=click.FloatRange(0),
@@ -159,16 +171,17 @@ def serve(**options: Any) -> None:
 
 
 @midair.command()
-@click.option("--sockets", is_flag=True, help="What listening and dialling on one port this system allows.")
+@click.option(
+    "--server", metavar="URL", envvar="MIDAIR_SERVER", help="The meeting point, as ws://HOST:PORT or wss://..."
+)
+@click.option("--sockets", is_flag=True, help="Only what listening and dialling on one port this system allows.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def check(sockets: bool, as_json: bool) -> None:
-    """Look at what this machine can do."""
+def check(server: str | None, sockets: bool, as_json: bool) -> None:
+    """Find out what the NAT between here and the server does, and what that means."""
     with _importing():
-        from midair.cli.check import check_command
+        from midair.cli.check import check_command, sockets_command
 
-    if not sockets:
-        raise click.UsageError("say what to check: midair check --sockets")
-    sys.exit(check_command(as_json=as_json))
+    sys.exit(sockets_command(as_json=as_json) if sockets else check_command(server=server, as_json=as_json))
 
 
 _demo_options: list[Callable[..., Any]] = [
@@ -190,7 +203,115 @@ def demo(as_json: bool, size: int) -> None:
 
 @midair.group()
 def lab() -> None:
-    """Hosts and NATs in network namespaces of this machine (root on Linux)."""
+    """A small internet on this machine: hosts, and every NAT, firewall and link there is (Linux).
+
+    A topology is, for example, 'drop x rst', 'drop>carrier x symmetric' or '(none + none) > drop'.
+    """
+
+
+def _lab_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.option(
+            "--delay",
+            type=click.FloatRange(0),
+            metavar="MS",
+            help="Milliseconds one way between the two hosts.  [default: 50]",
+        ),
+        click.option("--vnet", is_flag=True, help="Large segments on the wire: fast, but lost and delayed as a whole."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@lab.command("kinds")
+def lab_kinds() -> None:
+    """List the NATs, firewalls and Linux routers."""
+    with _importing():
+        from midair.cli.lab import kinds_command
+
+    sys.exit(kinds_command())
+
+
+@lab.command("run")
+@click.argument("topology")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--at", metavar="HOST", default="a", show_default=True, help="Where: a, b, server or proxy.")
+@click.option(
+    "--with", "beside", multiple=True, metavar="HOST:COMMAND", help="Run this too, in another host; may be given again."
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Seconds to wait at most until one of these listens.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in NATs and links.")
+@click.option("--capture", metavar="FILE", type=click.Path(), help="Record all packets, for Wireshark and tcpdump.")
+@_lab_options
+def lab_run(topology: str, command: tuple[str, ...], **options: Any) -> None:
+    """Run any program in a host of a new lab, and end with its exit code.
+
+    \b
+    midair lab run 'drop x rst' --with 'server:iperf3 -s' -- iperf3 -c server
+    """
+    with _importing():
+        from midair.cli.lab import run_command
+
+    sys.exit(run_command(topology, command, **options))
+
+
+@lab.command("shell")
+@click.argument("host", default="a")
+@click.option("--topology", metavar="TEXT", help="Of a new lab.  [default: drop x drop]")
+@_lab_options
+def lab_shell(host: str, **options: Any) -> None:
+    """Open a shell in a host: of the lab this shell is in, else of a new one."""
+    with _importing():
+        from midair.cli.lab import shell_command
+
+    sys.exit(shell_command(host, **options))
+
+
+@lab.command("matrix")
+@click.option("--quick", "extent", flag_value="quick", default="quick", help="Each box twice at least.  [default]")
+@click.option("--full", "extent", flag_value="full", help="All pairs of all boxes.")
+@click.option("--cells", metavar="PATTERN", help="Cells of the full matrix that are like it, or one topology.")
+@click.option(
+    "--contender",
+    type=click.Choice(["plain", "midair"]),
+    default="plain",
+    show_default=True,
+    help="Who plays: the plain puncher (listen and connect, again after 200 ms), or midair.",
+)
+@click.option(
+    "--skew",
+    "skews",
+    type=float,
+    multiple=True,
+    metavar="MS",
+    help="How much later the second side starts; may be given again.  [default: 0 and 100]",
+)
+@click.option("--simulated", is_flag=True, help="In the simulated net: needs no namespaces, has no Linux routers.")
+@click.option("--tries", type=click.IntRange(1), default=1, show_default=True, help="Of each cell.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random in NATs and links.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each cell, and one for all.")
+@click.option("--output", metavar="DIR", type=click.Path(file_okay=False), help="Write results and pictures there.")
+@click.option(
+    "--from", "from_file", metavar="FILE", type=click.Path(dir_okay=False), help="Show results written before."
+)
+@click.option("--docs", metavar="FILE", type=click.Path(dir_okay=False), help="Write the page of supported NATs.")
+def lab_matrix(extent: str, **options: Any) -> None:
+    """Try many pairs of NATs, and compare each with what is possible there.
+
+    Exits with 0 when every cell is within tolerance of its ceiling, else with 1. What came out otherwise than computed
+    leaves packets, tables and stories in a folder.
+    """
+    with _importing():
+        from midair.cli.matrix import matrix_command
+
+    sys.exit(matrix_command(full=extent == "full", **options))
 
 
 @lab.command("demo")
@@ -200,7 +321,7 @@ def lab() -> None:
 @_demo_options[0]
 @_demo_options[1]
 def lab_demo(nat_a: str, nat_b: str, same_lan: bool, as_json: bool, size: int) -> None:
-    """Send a tree from behind one NAT to behind another. NATs: none firewall drop rst icmp symmetric."""
+    """Send a tree from behind one NAT to behind another; `midair lab kinds` lists them."""
     with _importing():
         from midair.cli.demo import lab_demo_command
 

@@ -1,0 +1,44 @@
+"""How a pair of midair's agents ended, whatever they were played on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["PairResult", "SideResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideResult:
+    """How one side ended."""
+
+    path: Literal["direct", "relay", "none"]
+    how: str
+    """``dial``, ``accept`` or ``relay``; empty without a path."""
+    seconds: float
+    """From the agreed start to the choice."""
+    ready_seconds: float
+    """From the moment both had met to the choice: gathering, describing and agreeing come before the start."""
+    dials: int
+    reason: str
+    """Why not directly, or why not at all."""
+    story: tuple[str, ...] = ()
+    """What happened, an event a line, where somebody listened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairResult:
+    """How both sides ended."""
+
+    a: SideResult
+    b: SideResult
+
+    @property
+    def direct(self) -> bool:
+        """Whether both took a direct connection."""
+        return self.a.path == self.b.path == "direct"
+
+    @property
+    def connected(self) -> bool:
+        """Whether both took the same kind of path."""
+        return self.a.path == self.b.path != "none"
