@@ -548,6 +548,18 @@ def test_a_quoted_packet_is_translated_in_an_error_that_verifies(packet: Packet,
     assert (read.source, read.source_port) == (address, port)
 
 
+def test_half_a_quoted_checksum_is_left_as_it_is() -> None:
+    raw = icmp_error(IcmpReason.TIME_EXCEEDED, tcp_packet(INSIDE, 1, REMOTE, 2, SYN), sender=REMOTE).to_bytes()
+    del raw[28 + 20 + 17 :]
+    struct.pack_into("!H", raw, 2, len(raw))
+    error = parse(resealed(raw))
+    half = raw[-1]
+    error.set_quoted_source(OUTSIDE, 6000)
+    verify(error.raw)
+    assert error.length == 28 + 20 + 17
+    assert raw[-1] == half
+
+
 def resealed(raw: bytearray) -> bytearray:
     """With the checksums computed anew, by this file."""
     protocol, start, pseudo = transport_of(bytes(raw))

@@ -314,6 +314,23 @@ def lab_matrix(extent: str, **options: Any) -> None:
     sys.exit(matrix_command(full=extent == "full", **options))
 
 
+@lab.command("population")
+@click.argument("mix", required=False, metavar="[MIX]")
+@click.option("--pairs", type=click.IntRange(1), default=2000, show_default=True, help="Drawn at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw, and of every pair.")
+@click.option("--shares", is_flag=True, help="Only show who there is, and where the shares are from.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each mix.")
+def lab_population(mix: str | None, pairs: int, seed: int, shares: bool, as_json: bool) -> None:
+    """How many pairs of a whole population get through, in the simulated net.
+
+    MIX is home-2005, ipfs-2025 or mobile; without it, all of them.
+    """
+    with _importing():
+        from midair.cli.population import population_command
+
+    sys.exit(population_command(mix, pairs=pairs, seed=seed, shares=shares, as_json=as_json))
+
+
 @lab.command("demo")
 @click.option("--nat-a", default="drop", show_default=True, help="The sender's NAT.")
 @click.option("--nat-b", default="rst", show_default=True, help="The receiver's NAT.")

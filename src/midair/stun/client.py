@@ -60,7 +60,7 @@ class StunConnection:
                 return message
         raise StunError("the server sends other things than an answer")
 
-    async def bind(self, transaction_id: bytes, *, deadline: float = TI_SECONDS) -> tuple[Endpoint, list[Endpoint]]:
+    async def binding(self, transaction_id: bytes, *, deadline: float = TI_SECONDS) -> tuple[Endpoint, list[Endpoint]]:
         """The public endpoint of this connection, and where else the server can be asked.
 
         Raises: as :func:`request_binding`.
@@ -80,7 +80,7 @@ async def request_binding(sock: socket.socket, transaction_id: bytes, *, deadlin
 
     Raises: StunError, with ``code`` when the server answered with an error; TimeoutError; OSError.
     """
-    mapped, _ = await StunConnection(sock).bind(transaction_id, deadline=deadline)
+    mapped, _ = await StunConnection(sock).binding(transaction_id, deadline=deadline)
     return mapped
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import fields
 from enum import Enum
-from typing import Any
 
 import pytest
 
 from midair.lab import BOXES, KernelKind, NatBehaviour, Topology, parse_topology
-from midair.lab.behaviour import Allocation
 from midair.lab.matrix import cells_like, full_cells, quick_cells
 
 QUICK = quick_cells()
@@ -35,16 +33,21 @@ def test_the_quick_matrix_has_every_box_of_the_catalogue_and_every_linux_router_
     assert {kind for kind in KernelKind if counts[kind] < 2} == set()
 
 
-def _enums(value: Any) -> set[Enum]:
-    members = {getattr(value, field.name) for field in fields(value) if isinstance(getattr(value, field.name), Enum)}
-    return members | (_enums(value.allocation) if isinstance(value, NatBehaviour) else set())
+def _values(behaviour: NatBehaviour) -> set[tuple[str, Enum]]:
+    """Of its knobs that have names for values."""
+    return {
+        (field.name, value)
+        for group in (behaviour, behaviour.allocation)
+        for field in fields(group)
+        if isinstance(value := getattr(group, field.name), Enum)
+    }
 
 
 def test_the_quick_matrix_has_every_value_of_every_knob() -> None:
     behaviours = [kind for topology in TOPOLOGIES for kind in boxes_of(topology) if isinstance(kind, NatBehaviour)]
-    there = set().union(*map(_enums, behaviours))
-    kinds = {type(member) for member in _enums(NatBehaviour())} | {type(Allocation().rule), type(Allocation().pooling)}
-    assert {member for kind in kinds for member in kind} - there == set()
+    there = set().union(*map(_values, behaviours))
+    possible = {(knob, value) for knob, default in _values(NatBehaviour()) for value in type(default)}
+    assert possible - there == set()
     for name in ("rewrites_payload", "decrements_ttl", "only_ports", "only_addresses"):
         assert len({getattr(behaviour, name) for behaviour in behaviours}) > 1, name
     for group in ("timers", "limits"):

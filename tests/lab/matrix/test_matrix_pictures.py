@@ -54,6 +54,8 @@ def test_the_page_is_well_formed_and_has_a_button_for_each_cell() -> None:
     buttons = [attributes for tag, attributes in read(PAGE).elements if tag == "button" and "data-n" in attributes]
     assert {int(each["data-n"] or "") for each in buttons} == set(range(len(SAMPLES)))
     assert all(each["aria-label"] and each["type"] == "button" for each in buttons)
+    assert "<b>symmetric x symmetric</b>" in PAGE
+    assert "<b>drop x rst @ 0 ms</b>" in PAGE
 
 
 def test_the_page_asks_for_nothing_outside_itself() -> None:

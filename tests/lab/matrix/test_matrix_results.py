@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from matrix_samples import EVEN, SAMPLES, cell, direct, failed, result
 
 from midair.lab.matrix import Attempt, Outcome, Verdict, read_results, summarise
+from midair.lab.matrix.files import write_files
 from midair.lab.matrix.layout import Look, lay_out, look_of
 from midair.lab.matrix.result import cell_result, result_line, summary_line
 from midair.lab.matrix.table import table
@@ -94,3 +96,11 @@ def test_the_table_shows_the_square_the_others_what_is_wrong_and_the_sums() -> N
     assert "    1 x lockstep" in lines
     assert "    evidence: /tmp/<evidence> & more" in lines
     assert lines[-1] == "11 meet their ceiling, 1 cannot be reached, 1 below, 1 above; 1 s, seed 7"
+
+
+def test_evidence_is_named_from_the_folder_the_results_are_in_when_it_is_there(tmp_path: Path) -> None:
+    here = replace(SAMPLES[0], evidence=str(tmp_path / "evidence" / "drop_x_drop_0ms"))
+    write_files(tmp_path, [here, SAMPLES[-1]], summarise([here, SAMPLES[-1]], seconds=1))
+    with open(tmp_path / "results.jsonl", encoding="utf-8") as lines:
+        results, _ = read_results(lines)
+    assert [each.evidence for each in results] == ["evidence/drop_x_drop_0ms", "/tmp/<evidence> & more"]

@@ -23,6 +23,7 @@ from midair.lab.matrix import Verdict, judge
         (0, 20, 0.5, 0.5, Verdict.BELOW),
         (20, 20, 0.5, 0.5, Verdict.ABOVE),
         (20, 20, 0.5, 1.0, Verdict.MEETS),
+        (20, 20, 0.2, 0.9, Verdict.MEETS),
         (9, 20, 0.5, 0.5, Verdict.MEETS),
     ],
 )

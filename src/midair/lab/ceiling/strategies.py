@@ -75,7 +75,7 @@ def _both_dial(way: Way, techniques: frozenset[Technique], conditions: Condition
             ((-apart,), "b dials a round trip before a, as agreed"),
         ):
             yield _same(Technique.TIMED_OPEN, plain, order, said)
-    if Technique.LOW_TTL in techniques and not way.common:
+    if Technique.LOW_TTL in techniques:
         hold = max(map(abs, conditions.skews)) + 2 * way.delay
         opening = Manner(pause=INSTANT, short_for=hold)
         yield _same(

@@ -75,7 +75,7 @@ _TURNED: Final = (
     "drop,mapping=address-and-port-dependent,rule=preserving x drop",
     "symmetric-sequential,step=-1 x drop",
     "symmetric-blocks,block=64 x restricted",
-    "drop,opening=0.06 x rst",
+    "drop,opening=0.09 x rst",
     "drop,half-open=1 x drop",
     "drop,new-per-second=2 x drop",
     "exposed,simultaneous-open=drops x no-simopen",

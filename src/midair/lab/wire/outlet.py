@@ -53,7 +53,7 @@ class Outlet:
         try:
             while bytes_left > 0:
                 length = readv(descriptor, buffers) - head_bytes
-                found.append((buffer[:length], bytes(head)))
+                found.append((buffer[:length], bytes(head) if head_bytes else b""))
                 bytes_left -= length + _BYTES_FOR_ONE
         except BlockingIOError:
             pass

@@ -92,7 +92,7 @@ class _Asking(StunConnection):
         self.others: list[Endpoint] = []
 
     async def reflect(self, server: Endpoint) -> Reflection:
-        mapped, self.others = await self.bind(secrets.token_bytes(12), deadline=ANSWER_SECONDS)
+        mapped, self.others = await self.binding(secrets.token_bytes(12), deadline=ANSWER_SECONDS)
         return Reflection(server, mapped)
 
     async def dial_back(self, wanted: DialBack) -> Result | None:
