@@ -18,6 +18,7 @@ PURE_NAMES = {"wire", "machine", "endpoint", "events", "errors", "config"}
 ALSO_PURE = {
     "channel/handshake",
     "channel/keys",
+    "nat/address",
     "nat/check/advice",
     "nat/check/judge",
     "nat/check/report",

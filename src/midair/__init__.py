@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from midair.config import ServerLimits, ServerURL, TraversalOptions
+    from midair.connection import Connection, connect, host, punch
     from midair.endpoint import Endpoint
     from midair.errors import MidairError
     from midair.port import LocalPort
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Connection",
     "Endpoint",
     "LocalPort",
     "MidairError",
@@ -31,9 +33,13 @@ __all__ = [
     "Summary",
     "TraversalOptions",
     "__version__",
+    "connect",
+    "host",
+    "punch",
 ]
 
 _HOMES = {
+    "Connection": "connection",
     "Endpoint": "endpoint",
     "LocalPort": "port",
     "MidairError": "errors",
@@ -44,6 +50,9 @@ _HOMES = {
     "ServerURL": "config",
     "Summary": "session",
     "TraversalOptions": "config",
+    "connect": "connection",
+    "host": "connection",
+    "punch": "connection",
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from midair.endpoint import Family
 from midair.errors import UsageError
 
 __all__ = ["APP_ID", "DEFAULT_PORT", "PathPolicy", "ServerLimits", "ServerURL", "TraversalOptions"]
@@ -67,14 +68,32 @@ class TraversalOptions:
 
     policy: PathPolicy = "auto"
     """What paths may be used."""
-    local_port: int = 0
-    """The one port that listens and dials; 0 lets the system choose."""
+    families: tuple[Family, ...] = (4, 6)
+    """The IP versions of direct connections. The server is reached over either."""
+    local_port: int | tuple[int, int] = 0
+    """The one port that listens and dials; 0 lets the system choose. A pair is a range with both its ends: the first
+    port that is free. Where a NAT changes ports, some more are dialled from, and the system chooses these."""
+    port_mapping: bool = True
+    """Ask the home router for a port (PCP, NAT-PMP, UPnP IGD)."""
     head_start: float = 2.0
     """Seconds from the agreed start until an authenticated relay leg is used. One SYN retransmission (1 s) fits in."""
     deadline: float = 20.0
     """Seconds from the agreed start until the attempt fails for good."""
     server_wait: float = 3.0
     """Seconds the reflector may take to answer before candidates are sent without it."""
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError."""
+        if not self.families or not set(self.families) <= {4, 6}:
+            raise UsageError("a direct connection needs IPv4, IPv6 or both")
+        low, high = self.local_port_range
+        if self.local_port != 0 and not 1 <= low <= high <= 65535:
+            raise UsageError(f"{low}-{high} is no range of ports" if low != high else f"{low} is no port")
+
+    @property
+    def local_port_range(self) -> tuple[int, int]:
+        """``local_port`` as a pair; (0, 0) where the system chooses."""
+        return (self.local_port, self.local_port) if isinstance(self.local_port, int) else self.local_port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,17 @@ __all__ = [
     "Event",
     "FileFinished",
     "Listener",
+    "Mapped",
     "Met",
+    "OfferKind",
     "OfferSeen",
     "PathChosen",
     "Progress",
     "Reflected",
     "Resumed",
     "Status",
+    "TextReceived",
+    "Waiting",
     "to_dict",
 ]
 
@@ -72,6 +76,16 @@ class Reflected(Event, frozen=True, kw_only=True):
     mapped: str
 
 
+class Mapped(Event, frozen=True, kw_only=True):
+    """The home router gave us a port that leads to ours; it has it back when the session is over."""
+
+    name = "mapped"
+    local: str
+    external: str
+    protocol: str
+    """pcp, nat-pmp or upnp."""
+
+
 class Attempted(Event, frozen=True, kw_only=True):
     """One dial or accept ended; ``result`` is ok, stranger, or the errno's name."""
 
@@ -99,13 +113,19 @@ class PathChosen(Event, frozen=True, kw_only=True):
     """When relayed: why not direct."""
 
 
+OfferKind = Literal["files", "stream", "text"]
+
+
 class OfferSeen(Event, frozen=True, kw_only=True):
     """What is to be sent or received, before anything of it is accepted. Names are already escaped."""
 
     name = "offer"
+    kind: OfferKind = "files"
     files: int
+    """Files and links; of a stream or a text, 1."""
     directories: int
-    bytes: int
+    bytes: int | None
+    """None when nobody knows: a stream."""
     names: tuple[str, ...]
     """The top-level names, at most 20."""
 
@@ -122,9 +142,24 @@ class Progress(Event, frozen=True, kw_only=True):
 
     name = "progress"
     bytes: int
-    total: int
+    total: int | None
+    """None when nobody knows: a stream that has not come to its end."""
     rate: float
     """Bytes a second, smoothed over some seconds."""
+
+
+class Waiting(Event, frozen=True, kw_only=True):
+    """Nothing that brings the transfer forward has come from the other side for some seconds; it is not over."""
+
+    name = "waiting"
+    seconds: float
+
+
+class TextReceived(Event, frozen=True, kw_only=True):
+    """A text for the person, whole and verified. Not safe to show unescaped."""
+
+    name = "text"
+    text: str
 
 
 class FileFinished(Event, frozen=True, kw_only=True):
@@ -136,7 +171,13 @@ class FileFinished(Event, frozen=True, kw_only=True):
     blake3: str | None
     """Hex BLAKE3 of the whole content; None where no single run of this program hashed all of it (a resumed file)."""
     outcome: str
-    """received, or why not."""
+    """received; identical, it was there already; kept, something else was there and stays; omitted, such things are not
+    sent; source-changed or local-io, the sender could not read it to its end; unsupported, the receiver's file system
+    cannot bear it."""
+    stored_as: str | None = None
+    """The path it is stored under, when that is another."""
+    detail: str | None = None
+    """Why it is not stored, in words from the other side perhaps: not safe to show unescaped."""
 
 
 class ConnectionLost(Event, frozen=True, kw_only=True):
@@ -153,13 +194,15 @@ class Done(Event, frozen=True, kw_only=True):
     ok: bool
     path: str | None
     bytes: int
-    """Bytes of content the receiver has committed under their final names."""
+    """Bytes of content the receiver has under their final names, what was there already among them."""
     bytes_sent: int
     """Bytes of content that crossed the connection on this side in this run, in all."""
     bytes_hashed: int
     """Bytes of content this side hashed in this run."""
     seconds: float
     exit_code: int
+    outcomes: dict[str, int] = {}
+    """How many files had which outcome; see FileFinished."""
     error: str | None = None
     reason: str | None = None
 
@@ -174,7 +217,7 @@ def to_dict(event: Event, time: float) -> dict[str, Any]:
     """``event`` as scripts see it; ``time`` is seconds since the start. Optional fields that are None are left out."""
     renames = _JSON_NAMES.get(event.name, {})
     result: dict[str, Any] = {"event": event.name, "time": round(time, 6)}
-    optional = {"error", "reason"}
+    optional = {"error", "reason", "stored_as", "detail"}
     for field in event.__struct_fields__:
         value = getattr(event, field)
         if value is None and field in optional:

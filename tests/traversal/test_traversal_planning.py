@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+from ipaddress import ip_network
+from typing import Literal
 
 import msgspec
 import pytest
@@ -20,6 +22,7 @@ from midair.traversal.sync import Description, decode, describe, encode
 OUR_HOST = Endpoint.parse("10.1.0.2:5000")
 OUR_OUTSIDE = Endpoint.parse("198.51.100.2:5000")
 THEIR_HOST = Endpoint.parse("10.2.0.2:6000")
+NETWORKS = [ip_network("10.0.0.0/8")]
 THEIR_OUTSIDE = Endpoint.parse("203.0.113.2:6000")
 RANDOM_BAND = Forecast(low=20000, high=20250)
 COUNTING = Forecast(low=30000, high=30100, step=2)
@@ -45,8 +48,42 @@ def plan(
         {OUR_HOST, OUR_OUTSIDE},
         TraversalOptions(),
         loopback=False,
+        networks=NETWORKS,
         random=random.Random(1),
     )
+
+
+def with_candidates(*told: tuple[CandidateType, str], forecast: Forecast | None = None) -> Description:
+    """What a peer says that has these."""
+    candidates = [(kind, Endpoint.parse(text)) for kind, text in told]
+    return describe(
+        tuple(Candidate(type=kind, endpoint=each, priority=priority(kind, each)) for kind, each in candidates),
+        controlling=False,
+        direct=True,
+        relay=True,
+        forecast=forecast,
+    )
+
+
+def plan_for(theirs: Description, options: TraversalOptions) -> Plan:
+    ours = described(OUR_HOST, OUR_OUTSIDE, controlling=True)
+    return make_plan(ours, theirs, {OUR_HOST}, options, loopback=False, networks=NETWORKS, random=random.Random(1))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_only_candidates_of_the_families_we_want_are_dialled(family: Literal[4, 6]) -> None:
+    theirs = with_candidates((CandidateType.HOST, "203.0.113.9:1"), (CandidateType.HOST, "[2001:db8::9]:1"))
+    made = plan_for(theirs, TraversalOptions(families=(family,)))
+    assert [each.family for each in made.remotes] == [family]
+    assert len(plan_for(theirs, TraversalOptions()).remotes) == 2
+
+
+def test_a_mapped_port_tells_the_outside_of_a_nat_too() -> None:
+    """Where the reflector saw the same, there is no other candidate that does."""
+    theirs = with_candidates((CandidateType.MAPPED, "203.0.113.2:6000"), forecast=RANDOM_BAND)
+    made = plan_for(theirs, TraversalOptions())
+    assert made.remotes == (THEIR_OUTSIDE,)
+    assert {each.remote.address for each in made.late} == {THEIR_OUTSIDE.address}
 
 
 def covered(late: tuple[LateDial, ...]) -> list[int]:
@@ -84,7 +121,7 @@ def test_a_counting_nat_is_met_at_its_next_ports_in_order() -> None:
 
 def test_two_counting_nats_are_dialled_in_step() -> None:
     made = plan(ours=Forecast(low=40000, high=40060, step=1), theirs=COUNTING)
-    ours_as_they_dial = 2  # they have two candidates of us, and their NAT counts for each
+    ours_as_they_dial = 1  # not our private address, so their NAT has counted once since the forecast
     assert made.late == tuple(
         LateDial(Endpoint(THEIR_OUTSIDE.address, 30000 + (ours_as_they_dial + n) * 2), n + 1, made.late[n].after)
         for n in range(DIAGONALS)
@@ -158,9 +195,42 @@ def test_our_own_endpoints_are_never_dialled() -> None:
         {OUR_HOST, OUR_OUTSIDE},
         TraversalOptions(),
         loopback=False,
+        networks=NETWORKS,
         random=random.Random(1),
     )
     assert made.remotes == (THEIR_OUTSIDE,)
+
+
+@pytest.mark.parametrize(
+    ("their_host", "their_outside", "our_networks", "dialled"),
+    [
+        ("10.2.0.2", "203.0.113.2", ["10.1.0.0/24"], False),
+        ("192.168.1.7", "203.0.113.2", ["10.1.0.0/24"], False),
+        ("100.64.3.4", "203.0.113.2", ["10.1.0.0/24"], False),
+        ("fd00::7", "203.0.113.2", ["fd01::/64"], False),
+        ("10.1.0.9", "203.0.113.2", ["10.1.0.0/24"], True),
+        ("fd00::7", "203.0.113.2", ["fd00::/64"], True),
+        ("10.2.0.2", "198.51.100.2", ["10.1.0.0/24"], True),
+        ("10.2.0.2", None, ["10.1.0.0/24"], True),
+        ("203.0.113.9", "203.0.113.2", ["10.1.0.0/24"], True),
+        ("2001:db8::7", "203.0.113.2", ["10.1.0.0/24"], True),
+    ],
+    ids=str,
+)
+def test_private_addresses_are_dialled_only_where_they_can_be_the_peers(
+    their_host: str, their_outside: str | None, our_networks: list[str], dialled: bool
+) -> None:
+    host = Endpoint.of(their_host, 6000)
+    made = make_plan(
+        described(OUR_HOST, OUR_OUTSIDE, controlling=True),
+        described(host, Endpoint.of(their_outside, 6000) if their_outside else None, controlling=False),
+        {OUR_HOST, OUR_OUTSIDE},
+        TraversalOptions(),
+        loopback=False,
+        networks=[ip_network(text) for text in our_networks],
+        random=random.Random(1),
+    )
+    assert (host in made.remotes) == dialled
 
 
 def test_one_side_that_wants_only_the_relay_decides_for_both() -> None:
@@ -173,6 +243,7 @@ def test_one_side_that_wants_only_the_relay_decides_for_both() -> None:
         set(),
         TraversalOptions(),
         loopback=False,
+        networks=NETWORKS,
         random=random.Random(1),
     )
     assert (made.direct, made.remotes, made.late, made.notes) == (False, (), (), ())
@@ -183,8 +254,8 @@ def test_roles_and_policies_that_do_not_fit_are_refused() -> None:
     ours = described(OUR_HOST, None, controlling=True)
     options = TraversalOptions()
     with pytest.raises(IncompatibleError):
-        make_plan(ours, ours, set(), options, loopback=False, random=random.Random(1))
+        make_plan(ours, ours, set(), options, loopback=False, networks=NETWORKS, random=random.Random(1))
     only_relay = msgspec.structs.replace(described(THEIR_HOST, None, controlling=False), direct=False)
     only_direct = msgspec.structs.replace(ours, relay=False)
     with pytest.raises(NoPathError):
-        make_plan(only_direct, only_relay, set(), options, loopback=False, random=random.Random(1))
+        make_plan(only_direct, only_relay, set(), options, loopback=False, networks=NETWORKS, random=random.Random(1))

@@ -115,7 +115,7 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
         ("srflx", "example.org:80"),
         ("srflx", "[fe80::1%eth0]:80"),
         ("srflx", "192.0.2.1"),
-        ("mapped", "192.0.2.9:80"),
+        ("of-the-future", "192.0.2.9:80"),
     ],
 )
 def test_a_candidate_that_cannot_be_dialled_is_left_out_and_the_others_stay(kind: str, endpoint: str) -> None:

@@ -21,18 +21,25 @@ MAX_CANDIDATES = 16
 
 
 class CandidateType(Enum):
-    """RFC 8445 5.1.1; the values are those of SDP (RFC 8839 5.1)."""
+    """RFC 8445 5.1.1 and RFC 6544 3; the values are those of SDP (RFC 8839 5.1), which has none for MAPPED."""
 
     HOST = "host"
     """An address of an interface."""
+    MAPPED = "mapped"
+    """A port that the home router gave us for the asking; RFC 6544 calls it NAT-assisted."""
     SERVER_REFLEXIVE = "srflx"
     """What a reflector saw: the outside of the NAT."""
     RELAYED = "relay"
     """An endpoint at a server that passes everything on."""
 
 
-_TYPE_PREFERENCES = {CandidateType.HOST: 126, CandidateType.SERVER_REFLEXIVE: 100, CandidateType.RELAYED: 0}
-"""RFC 8445 5.1.2.2."""
+_TYPE_PREFERENCES = {
+    CandidateType.HOST: 126,
+    CandidateType.MAPPED: 105,
+    CandidateType.SERVER_REFLEXIVE: 100,
+    CandidateType.RELAYED: 0,
+}
+"""RFC 8445 5.1.2.2, RFC 6544 4.2."""
 _DIRECTION_PREFERENCE = 6
 _MAX_OTHER_PREFERENCE = 8191
 _COMPONENT = 1

@@ -1,4 +1,5 @@
-"""Gathering our own candidates (RFC 8445 5.1.1): the interfaces' addresses, and what a reflector sees of our port."""
+"""Gathering our own candidates (RFC 8445 5.1.1): the interfaces' addresses, what a reflector sees of our port, and the
+port that the home router gives us for it."""
 
 from __future__ import annotations
 
@@ -17,10 +18,13 @@ from midair.config import ServerURL
 from midair.endpoint import Endpoint, Family
 from midair.nat.forecast import PROBES, Forecast, forecast
 from midair.port import LocalPort, PortUnavailableError, resolve
+from midair.port.own_address import is_own_address
 from midair.stun import StunError, request_binding
 from midair.traversal.candidates import Candidate, CandidateType, dialable, priority, select
+from midair.traversal.mapped_port import MappedPort
+from midair.traversal.planning import Network
 
-__all__ = ["Gathered", "gather", "host_endpoints"]
+__all__ = ["Gathered", "gather", "host_endpoints", "own_networks"]
 
 _log = logging.getLogger("midair.traversal")
 
@@ -34,44 +38,74 @@ class Gathered:
     """Whether the server is on this machine; then loopback addresses are candidates, ours and the peer's."""
     reflectors: tuple[socket.socket, ...]
     """The connections to the reflector; the NAT's mapping lives on them (RFC 6544 11.2: keep them until ICE ends)."""
+    networks: tuple[Network, ...] = ()
+    """Those our interfaces are in."""
+    mapped: MappedPort | None = None
+    """Where the home router was asked for a port: what it gave, until this is closed."""
     fan: tuple[LocalPort, ...] = ()
     """More ports, open where the NAT does not keep ports."""
     forecast: Forecast | None = None
     """And what is to be expected of it."""
 
 
-async def gather(port: LocalPort, server: ServerURL, *, wait: float, on_event: events.Listener) -> Gathered:
+async def gather(
+    port: LocalPort, server: ServerURL | None, *, wait: float, port_mapping: bool = True, on_event: events.Listener
+) -> Gathered:
     """Candidates for ``port``, after at most ``wait`` seconds; a reflector that fails only leaves its candidate out.
+    Without a server there is none.
 
     Both families are asked at once, where the server's name has both. Where the NAT has changed the port, a fan of
-    ports is opened and asked about as well, which takes two more round trips. Cancelling closes everything made here.
+    ports is opened and asked about as well, which takes two more round trips. With ``port_mapping`` the home router is
+    asked for a port meanwhile, unless the server is on this machine, and so perhaps the peer; it is waited for only
+    where the reflector has not helped, or where the NAT changes ports. Cancelling closes everything made here.
     """
     seen = _Reflections(on_event)
-    loopback = server.host == "localhost"
+    loopback = server is not None and server.host == "localhost"
+    mapped_port: MappedPort | None = None
     try:
         async with asyncio.timeout(wait):
-            endpoints = await resolve(server.host, server.port)
-            loopback = endpoints[0].address.is_loopback
+            endpoints = [] if server is None else await resolve(server.host, server.port)
+            loopback = any(endpoint.address.is_loopback for endpoint in endpoints[:1])
+            if port_mapping and not any(is_own_address(endpoint.address) for endpoint in endpoints):
+                mapped_port = MappedPort(port.number, port.families)
             first_by_family = {endpoint.family: endpoint for endpoint in reversed(endpoints)}
             async with asyncio.TaskGroup() as tasks:
                 for family in first_by_family.keys() & port.families:
                     tasks.create_task(seen.ask(port, first_by_family[family]))
-            if any(local != mapped.port for local, mapped in seen.mappings if mapped.family == 4):
+            changed = any(local != mapped.port for local, mapped in seen.mappings if mapped.family == 4)
+            if changed:
                 await seen.ask_from_a_fan(first_by_family[4])
+            if mapped_port is not None and (changed or not seen.mappings):
+                await mapped_port.answered()
     except (TimeoutError, OSError) as error:
         _log.debug("no reflexive candidate from %s: %r", server, error)
     except BaseException:
         seen.close()
+        if mapped_port is not None:
+            await mapped_port.close()
         raise
     hosts = host_endpoints(port.number, port.families, loopback=loopback)
     reflexive = [
         mapped for local, mapped in seen.mappings if local == port.number and dialable(mapped, loopback=loopback)
     ]
-    candidates = [*_candidates(CandidateType.HOST, hosts), *_candidates(CandidateType.SERVER_REFLEXIVE, reflexive)]
+    given = [] if mapped_port is None else mapped_port.mappings
+    for mapping in given:
+        told = events.Mapped(
+            local=str(mapping.internal), external=str(mapping.external), protocol=mapping.protocol.value
+        )
+        on_event(told)
+    external = [mapping.external for mapping in given if dialable(mapping.external, loopback=loopback)]
+    candidates = [
+        *_candidates(CandidateType.HOST, hosts),
+        *_candidates(CandidateType.MAPPED, external),
+        *_candidates(CandidateType.SERVER_REFLEXIVE, reflexive),
+    ]
     return Gathered(
         candidates=select(candidates),
         loopback=loopback,
+        networks=own_networks(),
         reflectors=tuple(seen.connections),
+        mapped=mapped_port,
         fan=tuple(seen.fan),
         forecast=forecast([(local, mapped.port) for local, mapped in seen.mappings if mapped.family == 4]),
     )
@@ -89,6 +123,16 @@ def host_endpoints(number: int, families: Iterable[Family], *, loopback: bool) -
             if endpoint.family in wanted and dialable(endpoint, loopback=loopback):
                 endpoints.append(endpoint)
     return list(dict.fromkeys(endpoints))
+
+
+def own_networks() -> tuple[Network, ...]:
+    """The networks that this host's interfaces are in."""
+    found: list[Network] = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            found.append(ipaddress.ip_network(f"{text.partition('%')[0]}/{ip.network_prefix}", strict=False))
+    return tuple(dict.fromkeys(found))
 
 
 def _candidates(kind: CandidateType, endpoints: Iterable[Endpoint]) -> list[Candidate]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from ipaddress import IPv4Network, IPv6Network
 
 from midair.config import TraversalOptions
 from midair.endpoint import Endpoint
 from midair.errors import IncompatibleError, NoPathError
+from midair.nat.address import is_public
 from midair.nat.forecast import Draw, Forecast, covered_ports, size_coverage
 from midair.traversal.agent import LateDial, Plan
 from midair.traversal.candidates import Candidate, CandidateType
 from midair.traversal.explanation import nat_note
 from midair.traversal.sync import Description, candidates_of
 
-__all__ = ["make_plan"]
+__all__ = ["Network", "make_plan"]
+
+Network = IPv4Network | IPv6Network
 
 COVERAGE_AFTER = 0.75
 """Seconds from the start until ports are covered: where neither NAT changes ports, the peers are connected by then."""
@@ -35,10 +39,14 @@ def make_plan(
     options: TraversalOptions,
     *,
     loopback: bool,
+    networks: Collection[Network],
     random: Draw,
 ) -> Plan:
     """What both sides allow. ``own`` are our endpoints, which are never dialled; ``loopback``: the peer may be on this
-    machine; ``random`` draws the ports to cover.
+    machine; ``networks`` are those our interfaces are in; ``random`` draws the ports to cover.
+
+    Private addresses are dialled where they can be the peer's: in one of our networks, or behind the NAT that we are
+    behind. Anywhere else they would be a stranger's.
 
     Raises: IncompatibleError when both took one role; NoPathError when nothing is allowed by both.
     """
@@ -55,8 +63,19 @@ def make_plan(
         why_not = "only the relay was allowed" + ("" if not ours.direct else " by the other side")
     if not relay:
         why_not = "it was not allowed" + ("" if not ours.relay else " by the other side")
-    candidates = [each for each in candidates_of(theirs, loopback=loopback) if each.endpoint not in own]
-    late = _coverage(ours.forecast, theirs.forecast, candidates, len(own), random) if direct else ()
+    together = loopback or _share_an_outside(ours, theirs)
+    candidates = [
+        each
+        for each in candidates_of(theirs, loopback=loopback)
+        if each.endpoint not in own
+        and each.endpoint.family in options.families
+        and (together or is_public(each.endpoint.address) or _is_near(each, networks))
+    ]
+    dialled_by_them = sum(
+        together or each.type is not CandidateType.HOST or is_public(each.endpoint.address)
+        for each in candidates_of(ours, loopback=loopback)
+    )
+    late = _coverage(ours.forecast, theirs.forecast, candidates, dialled_by_them, random) if direct else ()
     return Plan(
         controlling=ours.controlling,
         remotes=tuple(candidate.endpoint for candidate in candidates) if direct else (),
@@ -74,19 +93,43 @@ def make_plan(
     )
 
 
+def _share_an_outside(ours: Description, theirs: Description) -> bool:
+    """Whether both look alike from outside, or one of them does not know how it looks."""
+    seen = [
+        {
+            each.endpoint.address
+            for each in candidates_of(side, loopback=True)
+            if each.type is CandidateType.SERVER_REFLEXIVE
+        }
+        for side in (ours, theirs)
+    ]
+    return not all(seen) or bool(seen[0] & seen[1])
+
+
+def _is_near(candidate: Candidate, networks: Collection[Network]) -> bool:
+    """Whether somebody else has seen the candidate's address, or it is in one of our networks."""
+    if candidate.type is not CandidateType.HOST:
+        return True
+    address = candidate.endpoint.address
+    return any(address.version == network.version and address in network for network in networks)
+
+
 def _coverage(
-    ours: Forecast | None, theirs: Forecast | None, candidates: list[Candidate], own: int, random: Draw
+    ours: Forecast | None, theirs: Forecast | None, candidates: list[Candidate], dialled_by_them: int, random: Draw
 ) -> tuple[LateDial, ...]:
-    """What is dialled besides the candidates where a NAT changes ports. ``own``: how many candidates we have.
+    """What is dialled besides the candidates where a NAT changes ports. ``dialled_by_them``: how
+    many of our candidates the peer dials.
 
     Both sides come to matching halves: who changes ports dials the peer's outside from a fan of ports, and the peer
     opens its NAT for the ports that are to be expected.
     """
+    # A mapped port that is also what the reflector saw is told once, as mapped.
     outside = next(
         (
             each.endpoint
+            for kind in (CandidateType.SERVER_REFLEXIVE, CandidateType.MAPPED)
             for each in candidates
-            if each.type is CandidateType.SERVER_REFLEXIVE and each.endpoint.family == 4
+            if each.type is kind and each.endpoint.family == 4
         ),
         None,
     )
@@ -96,7 +139,7 @@ def _coverage(
         # Both count: the n-th dial of each side goes to the port that the other's n-th dial comes from. The dials of
         # the candidates have counted already.
         first = theirs.low if theirs.step > 0 else theirs.high
-        ports = [first + (own + number) * theirs.step for number in range(DIAGONALS)]
+        ports = [first + (dialled_by_them + number) * theirs.step for number in range(DIAGONALS)]
         return tuple(
             LateDial(Endpoint(outside.address, port), number + 1, COVERAGE_AFTER + number * DIAGONAL_GAP)
             for number, port in enumerate(ports)

@@ -10,12 +10,13 @@ from typing import Literal
 from midair.channel import Channel
 from midair.endpoint import Endpoint
 from midair.port import LocalPort
+from midair.traversal.mapped_port import MappedPort
 
 __all__ = ["Leftovers", "PathResult"]
 
 
 class Leftovers:
-    """The ports, the reflector's connections and the losers of the race.
+    """The ports, the one at the home router, the reflector's connections and the losers of the race.
 
     The listener stays open behind a chosen connection: closing it would answer a late SYN of the peer with a RST.
     """
@@ -23,6 +24,7 @@ class Leftovers:
     def __init__(self) -> None:
         self.ports: list[LocalPort] = []
         """The one that listens first, then the fan."""
+        self.mapped: MappedPort | None = None
         self.sockets: set[socket.socket] = set()
         """What is open for certain only until its task has retired it."""
         self.retiring: set[asyncio.Task[None]] = set()
@@ -30,7 +32,7 @@ class Leftovers:
     async def close(self) -> None:
         """Waits for the losers to be retired, two seconds at most, then closes everything. Idempotent.
 
-        Cancelling closes everything at once.
+        The home router has one more second to take its port back. Cancelling closes everything else at once.
         """
         try:
             if self.retiring:
@@ -39,7 +41,7 @@ class Leftovers:
             await self.close_now()
 
     async def close_now(self) -> None:
-        """The same without patience."""
+        """The same without patience for the losers. Cancelling leaves the router's port to run out."""
         for port in self.ports:
             port.close()
         tasks = set(self.retiring)
@@ -51,6 +53,8 @@ class Leftovers:
         finally:
             for sock in self.sockets:
                 sock.close()
+            if self.mapped is not None:
+                await self.mapped.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +76,9 @@ class PathResult:
     leftovers: Leftovers = field(default_factory=Leftovers)
 
     async def close_leftovers(self) -> None:
-        """Close everything but the channel: losers, the reflector's connections, the port. Idempotent.
+        """Close everything but the channel: losers, the reflector's connections, the port, here and at the home router.
+        Idempotent.
 
-        Takes two seconds at most; cancelling closes it all at once.
+        Takes three seconds at most; cancelling shortens that to one.
         """
         await self.leftovers.close()

@@ -17,7 +17,7 @@ from midair import events
 from midair.channel import Role, SessionKey
 from midair.config import ServerURL, TraversalOptions
 from midair.errors import PeerLostError
-from midair.port import LocalPort, make_room_for
+from midair.port import LocalPort, PortUnavailableError, make_room_for
 from midair.traversal.agent import Agent
 from midair.traversal.gathering import Gathered, gather
 from midair.traversal.planning import make_plan
@@ -56,15 +56,16 @@ async def connect_peers(
     *,
     session_key: bytes,
     controlling: bool,
-    server: ServerURL,
+    server: ServerURL | None,
     options: TraversalOptions,
     on_event: events.Listener,
 ) -> PathResult:
     """One authenticated connection to the peer, the same on both sides. Both call this, one of them ``controlling``.
 
-    ``session_key`` is the 32 secret bytes both share; ``server`` has the reflector and the relay. Emits Reflected,
-    Attempted and PathChosen. It ends within ``options.server_wait`` and twice ``options.deadline``. The channel of the
-    result is the caller's; so is ``close_leftovers``. Cancelling closes everything.
+    ``session_key`` is the 32 secret bytes both share; ``server`` has the reflector and the relay; None: there is
+    neither. Emits Reflected, Mapped, Attempted and PathChosen. It ends within ``options.server_wait`` and twice
+    ``options.deadline``. The channel of the result is the caller's; so is ``close_leftovers``. Cancelling closes
+    everything.
 
     Raises: NoPathError, whose message says what was tried; IncompatibleError; PeerLostError, and whatever else
     ``exchange`` raises; RemoteProtocolError; PortUnavailableError.
@@ -72,7 +73,7 @@ async def connect_peers(
     role = Role.A if controlling else Role.B
     race = Race(SessionKey(session_key), role, on_event)
     try:
-        if options.policy != "direct":
+        if options.policy != "direct" and server is not None:
             seconds = options.server_wait + options.deadline
             race.open_relay(server, relay_token(session_key), _RELAY_SIDES[role], seconds=seconds)
         return await _connect(exchange, race, role, server, options, on_event)
@@ -90,23 +91,26 @@ async def _connect(
     exchange: Exchange,
     race: Race,
     role: Role,
-    server: ServerURL,
+    server: ServerURL | None,
     options: TraversalOptions,
     on_event: events.Listener,
 ) -> PathResult:
     port: LocalPort | None = None
     gathered = Gathered(candidates=(), loopback=False, reflectors=())
     if options.policy != "relay":
-        port = LocalPort.open(options.local_port)
+        port = _open_port(options)
         race.leftovers.ports.append(port)
-        gathered = await gather(port, server, wait=options.server_wait, on_event=on_event)
+        gathered = await gather(
+            port, server, wait=options.server_wait, port_mapping=options.port_mapping, on_event=on_event
+        )
         race.leftovers.sockets.update(gathered.reflectors)
         race.leftovers.ports += gathered.fan
+        race.leftovers.mapped = gathered.mapped
     ours = describe(
         gathered.candidates,
         controlling=role is Role.A,
         direct=options.policy != "relay",
-        relay=options.policy != "direct",
+        relay=options.policy != "direct" and server is not None,
         forecast=gathered.forecast,
     )
     async with _bounded(options.server_wait + options.deadline):
@@ -114,7 +118,9 @@ async def _connect(
         theirs = await _receive(exchange, Description)
         assert isinstance(theirs, Description)
         own = {candidate.endpoint for candidate in gathered.candidates}
-        plan = make_plan(ours, theirs, own, options, loopback=gathered.loopback, random=SystemRandom())
+        plan = make_plan(
+            ours, theirs, own, options, loopback=gathered.loopback, networks=gathered.networks, random=SystemRandom()
+        )
         if not plan.relay:
             race.drop_relay()
         await _synchronise(exchange, role)
@@ -146,6 +152,17 @@ async def _connect(
         )
     )
     return result
+
+
+def _open_port(options: TraversalOptions) -> LocalPort:
+    """The first one that is free. Raises: PortUnavailableError."""
+    low, high = options.local_port_range
+    for number in range(low, high):
+        try:
+            return LocalPort.open(number, families=options.families)
+        except PortUnavailableError as error:
+            _log.debug("not this one: %s", error)
+    return LocalPort.open(high, families=options.families)
 
 
 async def _synchronise(exchange: Exchange, role: Role) -> None:

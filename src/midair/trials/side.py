@@ -14,7 +14,7 @@ from midair.nat.forecast import FAN_MAX, PROBES, forecast
 from midair.port.failures import ConnectFailedError
 from midair.traversal.agent import Agent
 from midair.traversal.candidates import Candidate, CandidateType, dialable, priority, select
-from midair.traversal.planning import make_plan
+from midair.traversal.planning import Network, make_plan
 from midair.traversal.steps import (
     Accepted,
     Acknowledge,
@@ -87,6 +87,7 @@ class SimulatedSide:
         reflectors: Sequence[tuple[bytes, int]],
         mail_delay: float,
         options: TraversalOptions,
+        networks: tuple[Network, ...],
         random: Random,
     ) -> None:
         """``mail_delay`` is in seconds one way, from peer to peer."""
@@ -103,6 +104,7 @@ class SimulatedSide:
         self._mail_delay = mail_delay
         self._options = options
         self._random = random
+        self._networks = networks
         self._numbers = random.sample(range(20_000, 32_000), 1 + FAN_MAX)
         """Our ports; the first one listens."""
         self._mappings: list[tuple[int, Endpoint]] = []
@@ -222,7 +224,15 @@ class SimulatedSide:
         """The agreed moment."""
         assert self._ours is not None
         assert self._theirs is not None
-        plan = make_plan(self._ours, self._theirs, self._own, self._options, loopback=False, random=self._random)
+        plan = make_plan(
+            self._ours,
+            self._theirs,
+            self._own,
+            self._options,
+            loopback=False,
+            networks=self._networks,
+            random=self._random,
+        )
         self._agent = Agent(plan)
         self.started_at = now
         if plan.direct:

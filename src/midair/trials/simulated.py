@@ -7,6 +7,7 @@ relay are simulated. What :mod:`midair.traversal.runner` does with asyncio, this
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,7 @@ def play(topology: Topology, seed: int, options: TraversalOptions | None = None)
             reflectors=reflectors,
             mail_delay=delay,
             options=options or TraversalOptions(),
+            networks=_networks(topology, name),
             random=random,
         )
         for name in ("a", "b")
@@ -71,6 +73,18 @@ def _result(side: SimulatedSide) -> SideResult:
         ready_seconds=side.ended_at,
         dials=side.dials,
         reason=side.reason,
+    )
+
+
+@lru_cache(maxsize=2048)
+def _networks(topology: Topology, host: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Those a host's interfaces are in."""
+    return tuple(
+        ip_network(address, strict=False)
+        for part in _blueprint(topology).hosts
+        if part.name == host
+        for interface in part.interfaces
+        for address in interface.addresses
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 
 from midair.endpoint import Endpoint
+from midair.nat.address import is_public
 
 __all__ = [
     "Address",
@@ -102,29 +103,6 @@ class MappingReport:
         return frozenset(
             each.protocol for each in self.results if each.outcome not in (Outcome.SILENT, Outcome.NOT_SPOKEN)
         )
-
-
-_BEHIND_ANOTHER_NAT = tuple(
-    ip_network(block)
-    for block in (
-        "10.0.0.0/8",  # RFC 1918
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",  # RFC 6598: between a customer and a carrier's NAT
-        "192.0.0.0/24",  # RFC 6333: the inside of DS-Lite
-        "169.254.0.0/16",  # RFC 3927
-        "fc00::/7",  # RFC 4193
-        "fe80::/10",
-    )
-)
-
-
-def is_public(address: Address) -> bool:
-    """Whether an outside address is one of the internet's, as far as the address tells.
-
-    Not ``is_global``: that also leaves out the documentation addresses, which no NAT stands behind.
-    """
-    return not any(address.version == block.version and address in block for block in _BEHIND_ANOTHER_NAT)
 
 
 def can_be_external(endpoint: Endpoint) -> bool:
