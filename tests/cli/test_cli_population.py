@@ -25,7 +25,7 @@ def test_the_shares_of_a_mix_are_whole_and_each_has_a_source(mix: Mix) -> None:
     assert sum(each.percent for each in mix.classes) == pytest.approx(100)
     for each in mix.classes:
         assert each.source
-        assert parse_topology(f"{each.side} x none")
+        assert str(parse_topology(f"{each.side} x none")) == f"{each.side} x none"
 
 
 def test_a_population_is_played_by_both_techniques_on_the_same_pairs() -> None:

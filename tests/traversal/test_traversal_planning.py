@@ -115,6 +115,26 @@ def test_the_side_that_changes_ports_dials_the_other_from_a_fan_of_ports() -> No
     assert [dial.local for dial in made.late] == list(range(1, len(made.late) + 1))
 
 
+def test_the_fan_begins_when_the_other_side_has_opened_all_ports() -> None:
+    for band in (RANDOM_BAND, Forecast(low=1024, high=65535)):
+        last_opened = plan(theirs=band).late[-1].after
+        assert plan(ours=band).late[0].after > last_opened
+
+
+def test_a_public_address_of_its_own_is_an_outside_too() -> None:
+    """One endpoint is told once, as the interface's."""
+    made = make_plan(
+        described(OUR_HOST, OUR_OUTSIDE, controlling=True, forecast=RANDOM_BAND),
+        described(THEIR_OUTSIDE, THEIR_OUTSIDE, controlling=False),
+        {OUR_HOST, OUR_OUTSIDE},
+        TraversalOptions(),
+        loopback=False,
+        networks=NETWORKS,
+        random=random.Random(1),
+    )
+    assert {dial.remote for dial in made.late} == {THEIR_OUTSIDE}
+
+
 def test_a_counting_nat_is_met_at_its_next_ports_in_order() -> None:
     assert covered(plan(theirs=COUNTING).late)[:3] == [30000, 30002, 30004]
 

@@ -23,8 +23,10 @@ COVERAGE_AFTER = 0.75
 """Seconds from the start until ports are covered: where neither NAT changes ports, the peers are connected by then."""
 COVER_GAP = 0.002
 FAN_GAP = 0.004
+FAN_MARGIN = 0.05
 DIAGONAL_GAP = 0.020
-"""Seconds between two SYNs of a coverage, which is 500 a second at most; where both NATs count, in step."""
+"""Seconds between two SYNs of a coverage, which is 500 a second at most; between the two halves of it; and between two
+where both NATs count, in step."""
 DIAGONALS = 8
 COVERED_TWICE_MAX = 256
 """Where both sides change ports at random there is hardly hope; so much is tried, in case only one does."""
@@ -123,13 +125,13 @@ def _coverage(
     Both sides come to matching halves: who changes ports dials the peer's outside from a fan of ports, and the peer
     opens its NAT for the ports that are to be expected.
     """
-    # A mapped port that is also what the reflector saw is told once, as mapped.
+    # What is the same as what the reflector saw is told once, as what it is besides: mapped, or an interface's.
     outside = next(
         (
             each.endpoint
-            for kind in (CandidateType.SERVER_REFLEXIVE, CandidateType.MAPPED)
+            for kind in (CandidateType.SERVER_REFLEXIVE, CandidateType.MAPPED, CandidateType.HOST)
             for each in candidates
-            if each.type is kind and each.endpoint.family == 4
+            if each.type is kind and each.endpoint.family == 4 and is_public(each.endpoint.address)
         ),
         None,
     )
@@ -156,6 +158,9 @@ def _coverage(
             if port != outside.port
         ]
     if ours is not None:
-        fan = size_coverage(ours).fan
-        late += [LateDial(outside, number + 1, COVERAGE_AFTER + number * FAN_GAP) for number in range(fan)]
+        coverage = size_coverage(ours)
+        # Not before the peer has opened its NAT for all ports: a SYN that comes too early may be refused, or take the
+        # place in the NAT's table that the peer's own dial should have had.
+        begin = COVERAGE_AFTER + coverage.covered * COVER_GAP + FAN_MARGIN
+        late += [LateDial(outside, number + 1, begin + number * FAN_GAP) for number in range(coverage.fan)]
     return tuple(late)

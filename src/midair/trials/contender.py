@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from midair.lab.ceiling import DIRECT, Ceiling, Conditions, ceiling
+from midair.lab.ceiling.coverage import Budget
 from midair.lab.matrix import Attempt, Outcome
 from midair.trials.real import connect_all, serving
 from midair.trials.simulated import play
@@ -22,6 +23,8 @@ __all__ = ["MidairContender"]
 
 AT_ONCE: Final = 8
 """Pairs at the same time: each takes two threads, and up to 1,300 sockets where ports are covered."""
+BUDGET: Final = Budget(sockets=512, syns=1023)
+"""256 sockets at one side and 1,024 at the other have the same product, and all are used once."""
 _PARTICULARS: Final = re.compile(r"\[?[0-9a-f]*[.:][0-9a-f.:]*[0-9a-f]\]?(:\d+)?(?=[ ,;:]|$)|\d[\d,.]*")
 """Addresses and numbers: what differs between tries that fail alike."""
 _HOW: Final[dict[str, Literal["connect", "accept"]]] = {"dial": "connect", "accept": "accept"}
@@ -36,7 +39,7 @@ class MidairContender:
 
     def ceiling(self, cell: Cell) -> Ceiling:
         """Contender's."""
-        return ceiling(cell.topology, DIRECT, Conditions())
+        return ceiling(cell.topology, DIRECT, Conditions(budget=BUDGET))
 
     def play(self, lab: Lab, cells: Sequence[Cell], *, seed: int) -> Sequence[Attempt]:
         """Contender's. Its sockets and keys are not the seed's."""

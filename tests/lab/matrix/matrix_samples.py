@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from midair.lab import Lab
 
-__all__ = ["BELOW", "POSSIBLE", "SAMPLES", "Fixed", "cell", "direct", "failed", "result"]
+__all__ = ["EVEN", "IMPOSSIBLE", "LUCKY", "POSSIBLE", "SAMPLES", "Fixed", "cell", "direct", "failed", "result"]
 
 POSSIBLE = Ceiling(probability=1.0, technique=Technique.SIMULTANEOUS_OPEN, reasoning="It can.", with_luck=1.0)
 IMPOSSIBLE = Ceiling(probability=0.0, technique=None, reasoning="It cannot.")

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from lab_users import run_as_nobody
 from matrix_samples import SAMPLES
 
 from midair.lab.matrix import summarise
@@ -72,3 +73,11 @@ def test_what_cannot_be_done_is_said_without_a_traceback(arguments: tuple[str, .
     assert done.returncode == code
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.lab
+def test_an_ordinary_user_plays_on_the_wire_too() -> None:
+    done = run_as_nobody("-m", "midair", "lab", "matrix", "--cells", "drop x drop", "--skew", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    cell, _ = map(json.loads, done.stdout.splitlines())
+    assert (cell["mode"], cell["successes"], cell["how"]) == ("wire", 1, {"connect/connect": 1})

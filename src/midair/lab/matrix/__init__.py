@@ -1,7 +1,7 @@
 """The matrix: who gets through which pair of NATs, each cell beside what is possible there.
 
 ``cells`` says which pairs, ``contender`` who plays, ``runner`` plays, ``verdict`` judges, ``result`` is what comes out;
-``table``, ``svg``, ``page`` and ``reference`` show it; ``command`` is all of it for the command line.
+``table``, ``svg``, ``page`` and ``reference`` show it. ``midair lab matrix`` is all of it.
 """
 
 from midair.lab.matrix.attempt import Attempt, Outcome

@@ -211,6 +211,7 @@ aside{position:fixed;inset:auto 0 0;margin:0;border-radius:14px 14px 0 0;border-
 padding:12px 16px 18px;box-shadow:0 -6px 24px rgb(0 0 0/.18);z-index:3}
 aside:not(.open){display:none}
 #close{display:block;float:right;font-size:1.3rem;line-height:1;padding:4px 8px;margin:-4px -8px 0 8px}
+button[data-n]{scroll-margin-bottom:54vh}
 .tile{min-height:36px}
 .scroll:not(.dense) .c{width:30px;height:30px}
 .scroll:not(.dense) th[scope=col] span{width:30px;line-height:30px}
@@ -239,7 +240,7 @@ const wide=matchMedia("(min-width:901px)");
 document.addEventListener("pointerover",event=>{const b=cellOf(event);if(b&&wide.matches&&!pinned)show(b)});
 document.addEventListener("focusin",event=>{const b=cellOf(event);if(b&&!pinned&&b.matches(":focus-visible"))show(b)});
 document.addEventListener("click",event=>{const b=cellOf(event);if(!b)return;
-  pinned=pinned===b&&wide.matches?null:b;show(b);box.classList.add("open")});
+  pinned=pinned===b&&wide.matches?null:b;show(b);box.classList.add("open");b.scrollIntoView({block:"nearest"})});
 document.addEventListener("keydown",event=>{if(event.key==="Escape")close_()});
 function close_(){pinned=null;box.classList.remove("open");
   document.querySelectorAll("button.on").forEach(other=>other.classList.remove("on"))}
