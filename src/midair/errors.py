@@ -22,6 +22,8 @@
     ├── TargetExistsError           12
     ├── LocalIOError                13   cannot read or write here
     ├── QuotaError                  14   the server's limits
+    ├── PartialError                16   some files were not stored, the others are
+    ├── OutputClosedError           20   who read the stream at the receiver has gone
     ├── DeclinedError               5    the person here did not want it
     └── CancelledByUserError        130  Ctrl-C
         └── TerminatedError         143  SIGTERM
@@ -45,6 +47,8 @@ __all__ = [
     "MeetingError",
     "MidairError",
     "NoPathError",
+    "OutputClosedError",
+    "PartialError",
     "PeerCancelledError",
     "PeerError",
     "PeerFailedError",
@@ -231,6 +235,20 @@ class QuotaError(MidairError):
     exit_code = 14
     reason = "quota"
     default_hint = "Wait a while, or run a server of your own with `midair serve`."
+
+
+class PartialError(MidairError):
+    """Some files were not stored, each of them named; the others are. The same on both sides."""
+
+    exit_code = 16
+    reason = "partial"
+
+
+class OutputClosedError(MidairError):
+    """Who read what was received from our stdout has closed it before the end. The same on both sides."""
+
+    exit_code = 20
+    reason = "output-closed"
 
 
 class DeclinedError(MidairError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -20,7 +21,7 @@ Round = Callable[["Scripted"], None]
 class Scripted(Session[Receiver]):
     """Each round does what the next function says."""
 
-    role = "receive"
+    role: ClassVar[Literal["send", "receive"]] = "receive"
 
     def __init__(self, *rounds: Round) -> None:
         self.seen: list[events.Event] = []

@@ -2,6 +2,7 @@
 
 kill HERE THERE     one receiver of HERE/x, killed by SIGKILL once something of it is durable
 steps HERE THERE    receivers that die before their 1st, 2nd, ... change to the disk, each repaired by another
+merge HERE THERE    the same into a folder that is there already, where something is replaced and something renamed
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from transfer_support import Log, channels, send_and_receive, start_receiving, start_sending, tree
 
 from midair import events
-from midair.transfer import disk, intake
+from midair.transfer import Resolution, disk, intake
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -76,6 +77,9 @@ def die_before(step: int) -> None:
         (os, "pwrite"),
         (os, "ftruncate"),
         (os, "unlink"),
+        (os, "rmdir"),
+        (os, "symlink"),
+        (os, "replace"),
         (disk, "rename_new"),
         (disk, "open_own_file"),
     ):
@@ -113,6 +117,47 @@ def steps(here: Path, there: Path, first: int, stride: int) -> int:
     raise AssertionError("there is no end to it")
 
 
+def merge(here: Path, there: Path, first: int, stride: int) -> int:
+    """Old or new, and nothing else, has a name after every kill."""
+    (here / "tree/deep").mkdir(parents=True)
+    (here / "tree/deep/new").write_bytes(os.urandom(20_000))
+    (here / "tree/replaced").write_bytes(b"new" * 5000)
+    (here / "tree/link").symlink_to("deep/new")
+    (here / "single").write_bytes(b"new" * 100)
+    paths = [here / "tree", here / "single"]
+    answers = {"tree/replaced": Resolution.OVERWRITE, "single": Resolution.RENAME}
+
+    def receive() -> None:
+        void(send_and_receive(paths, there, resolve=lambda clash: answers[clash.name]))
+
+    for step in range(first, 200, stride):
+        shutil.rmtree(there)
+        (there / "tree").mkdir(parents=True)
+        for name in ("tree/replaced", "tree/mine", "single"):
+            (there / name).write_bytes(b"old")
+
+        def attempt(step: int = step) -> None:
+            die_before(step)
+            receive()
+
+        code = in_child(attempt)
+        assert (there / "tree/mine").read_bytes() == (there / "single").read_bytes() == b"old", step
+        assert (there / "tree/replaced").read_bytes() in (b"old", b"new" * 5000), step
+        for name, source in (("tree/deep/new", "tree/deep/new"), ("single-1", "single")):
+            if (there / name).exists():
+                assert (there / name).read_bytes() == (here / source).read_bytes(), (step, name)
+        if code:
+            assert code == 9, (step, code)
+            assert in_child(receive) == 0, (step, tree(there).keys())
+        names = {"tree", "tree/deep", "tree/deep/new", "tree/link", "tree/mine", "tree/replaced", "single", "single-1"}
+        assert tree(there).keys() == names, (step, tree(there).keys())
+        assert (there / "tree/replaced").read_bytes() == b"new" * 5000, step
+        assert (there / "single-1").read_bytes() == b"new" * 100, step
+        if code == 0:
+            return step
+    raise AssertionError("there is no end to it")
+
+
 def void(value: object) -> None:
     del value
 
@@ -122,7 +167,8 @@ def main() -> None:
     if what == "kill":
         assert in_child(lambda: die_when_durable(here, there)) == -signal.SIGKILL
     else:
-        sys.stdout.write(f"{steps(here, there, int(sys.argv[4]), int(sys.argv[5]))}\n")
+        work = merge if what == "merge" else steps
+        sys.stdout.write(f"{work(here, there, int(sys.argv[4]), int(sys.argv[5]))}\n")
 
 
 if __name__ == "__main__":

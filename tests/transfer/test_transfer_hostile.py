@@ -33,11 +33,10 @@ from midair.errors import (
     PeerFailedError,
     PeerRefusedError,
     RemoteProtocolError,
-    SourceChangedError,
+    TargetExistsError,
 )
 from midair.transfer import Offer, manifest, scan, wire
-from midair.transfer.journal import JournalReader
-from midair.transfer.manifest import MANIFEST_RECORD_BYTES, Entry, ManifestBuilder
+from midair.transfer.manifest import MANIFEST_RECORD_BYTES, Entry
 from midair.transfer.wire import Digest
 
 FILE = Entry("x", "file", 100, 0, 0o644)
@@ -75,7 +74,7 @@ class Attack:
         assert type(error) is expected, error
         assert [m.reason for m in last] == [error.reason]
         assert error.message.isprintable()
-        assert not [path for path in self.directory.iterdir() if not path.name.startswith("x.part")]
+        assert not [path for path in self.directory.iterdir() if ".part" not in path.name]
         return error
 
 
@@ -145,7 +144,7 @@ def test_a_hostile_list_is_refused_before_anybody_is_asked(attack: Attack, entri
 def test_a_list_other_than_announced_is_refused(attack: Attack, lie: dict[str, int | bytes]) -> None:
     entries = [FILE, file("y", 50)]
     said = announce(entries)
-    fields = {"version": 1, "entries": 2, "total": 150, "manifest_id": said.manifest_id} | lie
+    fields = {"version": wire.VERSION, "entries": 2, "total": 150, "manifest_id": said.manifest_id} | lie
     attack.script.say(wire.Announce(**fields))  # type: ignore[arg-type]
     for payload in manifest.encode_records(entries):
         attack.script.channel.send(wire.MANIFEST, payload)
@@ -328,23 +327,133 @@ def test_content_that_never_comes_is_given_up_although_the_sender_pings(attack: 
     ping_until_it_ends(attack)
 
 
-def test_a_failure_about_a_file_that_does_not_exist_is_refused(attack: Attack) -> None:
-    attack.begin(FILE)
-    attack.script.say(wire.Failed(reason="source-changed", text="x", file=999_999))
+GIVEN_UP = wire.FileFailed(file=0, reason="source-changed", text="x changed")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [wire.FileFailed(file=999_999, reason="source-changed", text="x")],
+        [wire.FileFailed(file=1, reason="source-changed", text="a folder")],
+        [GIVEN_UP, GIVEN_UP],
+    ],
+)
+def test_giving_up_what_cannot_be_given_up_is_refused(attack: Attack, words: list[wire.Message]) -> None:
+    attack.begin(FILE, folder("y"))
+    attack.script.say(*words)
     attack.is_refused()
 
 
-def test_nothing_of_a_file_that_changed_at_the_sender_is_relied_on(attack: Attack) -> None:
+def test_a_file_that_has_come_whole_cannot_be_given_up_when_nothing_is_waited_for(attack: Attack) -> None:
     attack.begin(FILE)
+    attack.script.data(0, bytes(100))
+    digest = Digest(0, 0, 100, blake3(bytes(100)).digest())
+    attack.script.say(wire.RangeEnd(start=0, end=100, digests=[digest]), GIVEN_UP)
+    attack.script.hear_all()
+    assert isinstance(attack.receiver.error(), RemoteProtocolError)
+
+
+def test_bytes_of_a_file_that_was_given_up_are_refused(attack: Attack) -> None:
+    attack.begin(FILE, file("y", 100))
     attack.script.data(0, bytes(50))
-    attack.script.say(wire.Failed(reason="source-changed", text="x changed", file=0))
-    assert isinstance(attack.receiver.error(), SourceChangedError)
-    builder = ManifestBuilder()
-    builder.add(FILE)
-    said = JournalReader(builder.finish())
-    said.feed((attack.directory / "x.part.journal").read_bytes())
-    assert said.same_content
-    assert not said.durable
+    attack.script.say(GIVEN_UP)
+    attack.script.data(50, bytes(50))
+    attack.is_refused()
+
+
+def test_nothing_of_a_file_that_was_given_up_is_relied_on(attack: Attack) -> None:
+    """Nor is anything of it left, and the other file is stored; the sender is told of both."""
+    content = os.urandom(60)
+    attack.begin(FILE, file("z", 60))
+    attack.script.data(0, bytes(50))
+    attack.script.say(GIVEN_UP)
+    attack.script.data(100, content)
+    attack.script.say(wire.RangeEnd(start=0, end=160, digests=[Digest(1, 0, 60, blake3(content).digest())]))
+    heard = [attack.script.hear()]
+    while not isinstance(heard[-1], wire.Finished):
+        heard.append(attack.script.hear())
+    assert heard[-1] == wire.Finished(total=60)
+    (results,) = [message.results for message in heard if isinstance(message, wire.FileResults)]
+    assert [(result.file, result.outcome) for result in results] == [(0, "source-changed"), (1, "received")]
+    attack.script.say(wire.Bye())
+    outcome = attack.receiver.outcome()
+    assert (outcome.committed, outcome.bytes_committed) == (True, 60)
+    assert [file.name for file in outcome.files.not_stored()] == ["x"]
+    assert sorted(os.listdir(attack.directory)) == ["z"]
+
+
+HOLLOW = file("h", 1 << 20)
+MIN = wire.MIN_HOLE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (1, MIN + 1),
+        (0, 0),
+        (0, MIN - 1),
+        (0, (1 << 20) + 1),
+        (MIN, 2 * MIN),
+        (1 << 20, (1 << 20) + 10),
+        ((1 << 63) - 2, (1 << 63) - 1),
+    ],
+)
+def test_a_hole_that_cannot_be_is_refused(attack: Attack, start: int, end: int) -> None:
+    """Elsewhere than at the next byte, empty, too small, longer than the file, or out of it."""
+    attack.begin(HOLLOW, file("z", 10))
+    attack.script.say(wire.Hole(start=start, end=end))
+    attack.is_refused()
+
+
+def test_a_hole_that_was_not_asked_for_is_refused(attack: Attack) -> None:
+    attack.script.say(announce([HOLLOW]), wire.Hole(start=0, end=1 << 20))
+    attack.is_refused()
+
+
+def test_bytes_in_a_hole_are_refused(attack: Attack) -> None:
+    attack.begin(HOLLOW)
+    attack.script.say(wire.Hole(start=0, end=MIN))
+    attack.script.data(MIN - 10, bytes(20))
+    attack.is_refused()
+
+
+@pytest.mark.parametrize("when", ["unasked", "twice"])
+def test_hashes_that_were_not_asked_for_are_refused(attack: Attack, when: str) -> None:
+    (attack.directory / "x.part.txt").write_bytes(bytes(100))
+    attack.script.offer([file("x.part.txt", 100)])
+    answer = wire.Compared(hashes=[wire.FileHash(0, blake3(b"other").digest())])
+    if when == "unasked":
+        answer = wire.Compared(hashes=[wire.FileHash(1, bytes(32))])
+    assert attack.script.hear() == wire.Compare(files=[0])
+    attack.script.say(answer, answer)
+    attack.script.hear_all()
+    assert isinstance(attack.receiver.error(), RemoteProtocolError | TargetExistsError)
+    assert (attack.directory / "x.part.txt").read_bytes() == bytes(100)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry("t/l", "symlink", 0, 0, 0o777, detail="/etc/passwd"),
+        Entry("t/l", "symlink", 0, 0, 0o777, detail="../x"),
+        Entry("t/l", "symlink", 0, 0, 0o777, detail="a/../../x"),
+        Entry("t/l", "symlink", 0, 0, 0o777, detail=""),
+        Entry("t/l", "symlink", 0, 0, 0o777, detail="\x1b[2J"),
+        Entry("t/l", "symlink", 5, 0, 0o777, detail="a"),
+        Entry("l", "symlink", 0, 0, 0o777, detail="a"),
+        Entry("t/f", "file", 5, 0, 0o644, holes=6),
+        Entry("t/f", "file", 5, 0, 0o644, detail="a"),
+        Entry("t/f", "directory", 0, 0, 0o644, holes=1),
+        Entry("t/f", "omitted", 1, 0, 0o644),
+    ],
+)
+def test_an_entry_that_lies_about_itself_is_refused_with_the_whole_list(attack: Attack, entry: Entry) -> None:
+    test_a_hostile_list_is_refused_before_anybody_is_asked(attack, [folder("t"), entry])
+
+
+def test_nothing_can_lie_in_a_link(attack: Attack) -> None:
+    link = Entry("t/l", "symlink", 0, 0, 0o777, detail="a")
+    test_a_hostile_list_is_refused_before_anybody_is_asked(attack, [folder("t"), link, file("t/l/x")])
 
 
 def test_what_a_sender_says_last_is_shown_escaped(attack: Attack) -> None:
@@ -392,6 +501,16 @@ ACCEPT = wire.Accept(durable=0)
         [ACCEPT, wire.FileResults(results=[wire.FileResult(1, None)]), wire.Finished(total=1)],
         [wire.Finished(total=200_000)],
         [wire.Bye()],
+        [wire.Accept(durable=10, identical=11)],
+        [wire.Accept(durable=10, excluded=199_991)],
+        [ACCEPT, wire.Compare(files=[1])],
+        [wire.Compare(files=[0])],
+        [wire.Compare(files=[2])],
+        [wire.Compare(files=[1, 1])],
+        [wire.Compare(files=[1]), wire.Compare(files=[1])],
+        [wire.Accept(durable=0, excluded=200_000), wire.Finished(total=0)],
+        [ACCEPT, wire.FileResults(results=[wire.FileResult(1, None, "kept")]), wire.Finished(total=200_000)],
+        [wire.FileResults(results=[wire.FileResult(1, None, "kept")])],
     ],
 )
 def test_a_receiver_that_says_what_cannot_be_is_refused(

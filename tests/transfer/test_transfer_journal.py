@@ -257,20 +257,20 @@ def test_renaming_never_replaces(folder: int, tmp_path: Path, rename: object) ->
     (tmp_path / "old").write_text("old")
     (tmp_path / "new").write_text("new")
     with pytest.raises(FileExistsError):
-        rename("old", "new", folder)
+        rename("old", "new", folder, folder)
     assert (tmp_path / "new").read_text() == "new"
     (tmp_path / "new").unlink()
-    rename("old", "new", folder)
+    rename("old", "new", folder, folder)
     assert sorted(os.listdir(tmp_path)) == ["new"]
     (tmp_path / "olddir").mkdir()
     (tmp_path / "newdir").mkdir()
     with pytest.raises(FileExistsError):
-        rename("olddir", "newdir", folder)
+        rename("olddir", "newdir", folder, folder)
     (tmp_path / "newdir").rmdir()
-    rename("olddir", "newdir", folder)
+    rename("olddir", "newdir", folder, folder)
     assert sorted(os.listdir(tmp_path)) == ["new", "newdir"]
     with pytest.raises(FileNotFoundError):
-        rename("gone", "x", folder)
+        rename("gone", "x", folder, folder)
 
 
 def test_two_renames_to_one_name_at_once_have_one_winner(folder: int, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_two_renames_to_one_name_at_once_have_one_winner(folder: int, tmp_path: 
     def rename(number: int) -> None:
         barrier.wait()
         try:
-            disk.rename_new(f"old{number}", "new", folder)
+            disk.rename_new(f"old{number}", "new", folder, folder)
             won.append(number)
         except FileExistsError:
             pass

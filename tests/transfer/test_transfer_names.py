@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from transfer_support import unhurried
 
 from midair.transfer.layout import check_layout, journal_name, part_name
-from midair.transfer.names import NameRules, UnacceptableName, check, escape, fold
+from midair.transfer.names import (
+    NameRules,
+    UnacceptableName,
+    check,
+    escape,
+    escape_lines,
+    fold,
+    link_fault,
+    numbered,
+)
 
 GOOD = [
     "a",
@@ -174,3 +183,129 @@ def test_a_name_that_is_the_part_of_another_is_refused(names: list[str]) -> None
 
 def test_our_own_suffixes_are_ordinary_names_otherwise() -> None:
     check_layout(["x.part", "y.part.journal"])
+
+
+# -- links --
+
+
+def resolve(path: list[str], links: dict[str, str], steps: int = 0) -> list[str] | None:
+    """Where ``path`` leads as the kernel walks it, from a folder above the receiver's; None for a circle."""
+    walked: list[str] = []
+    for place, component in enumerate(path):
+        if component == "..":
+            walked = walked[:-1]
+        elif component not in ("", "."):
+            walked.append(component)
+            target = links.get("/".join(walked))
+            if target is not None:
+                if steps > 40:
+                    return None
+                return resolve([*walked[:-1], *target.split("/"), *path[place + 1 :]], links, steps + 1)
+    return walked
+
+
+@unhurried
+@given(
+    st.dictionaries(
+        st.sampled_from(["t/a", "t/b", "t/d/a", "t/d/b", "t/d/e/a", "t/d/e/b"]),
+        st.lists(st.sampled_from(["..", ".", "", "a", "b", "d", "e", "x"]), min_size=1, max_size=6).map("/".join),
+        max_size=6,
+    )
+)
+def test_whatever_links_there_are_none_leads_out_of_the_folder_that_holds_them(links: dict[str, str]) -> None:
+    """Also through each other, where ``..`` after a link would lead somewhere else than the path says."""
+    taken = {f"there/{path}": target for path, target in links.items() if link_fault(path, target) is None}
+    for path in taken:
+        end = resolve(path.split("/"), taken)
+        assert end is None or end[:2] == ["there", "t"], (path, taken)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("t/l", "x"), ("t/d/l", ".."), ("t/d/l", "../x/y"), ("t/l", "./x/"), ("t/d/e/l", "../../x"), ("t/l", "日本")],
+)
+def test_a_link_within_its_folder_is_taken(path: str, target: str) -> None:
+    assert link_fault(path, target) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "words"),
+    [
+        ("t/l", "/x", "absolute"),
+        ("t/l", "..", "out of the folder"),
+        ("t/l", "../t/x", "out of the folder"),
+        ("t/d/l", "../../x", "out of the folder"),
+        ("t/d/l", "x/../y", "out of the folder"),
+        ("l", "x", "out of the folder"),
+        ("t/l", "", "nowhere"),
+        ("t/l", "x" * 4097, "longer"),
+        ("t/l", "a\x00b", "not safe"),
+        ("t/l", "a\\b", "not safe"),
+        ("t/l", "\u202e", "not safe"),
+        ("t/l", "\udcff", "Unicode"),
+    ],
+)
+def test_a_link_that_leads_elsewhere_or_looks_like_something_else_is_not(path: str, target: str, words: str) -> None:
+    assert words in (link_fault(path, target) or "")
+
+
+# -- numbers --
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.txt", "a-1.txt"),
+        ("a", "a-1"),
+        ("a.tar.gz", "a-1.tar.gz"),
+        (".tar.gz", ".tar-1.gz"),
+        (".bashrc", ".bashrc-1"),
+        ("..x", "..x-1"),
+        ("v1.2 notes", "v1.2 notes-1"),
+        ("a.", "a.-1"),
+        ("x" * 253, "x" * 253 + "-1"),
+        ("x" * 254, None),
+        ("ü" * 127, None),
+    ],
+)
+def test_a_number_comes_before_the_ending_where_there_is_room_for_it(name: str, expected: str | None) -> None:
+    assert numbered(name, 1) == expected
+
+
+@unhurried
+@given(st.text(min_size=1, max_size=60), st.integers(1, 9999))
+def test_a_numbered_name_is_good_where_the_name_was(name: str, number: int) -> None:
+    try:
+        if check(name, windows=False) != (name,):
+            return
+    except UnacceptableName:
+        return
+    result = numbered(name, number)
+    assert result is not None
+    assert check(result, windows=False) == (result,)
+    assert result != name
+
+
+# -- text --
+
+
+@unhurried
+@given(st.text(st.characters(codec=None), max_size=300))
+def test_several_lines_keep_their_line_ends_and_nothing_else_that_a_terminal_obeys(text: str) -> None:
+    shown = escape_lines(text)
+    assert not any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in shown if c not in "\n\t")
+    assert shown.count("\n") == text.count("\n")
+    shown.encode()
+
+
+def test_ordinary_lines_are_shown_as_they_are() -> None:
+    assert escape_lines("Grüße\n\tan 日本\r\n") == "Grüße\n\tan 日本\n"
+    assert escape_lines("over\rwritten \x1b[2J") == "over\\x0dwritten \\x1b[2J"
+
+
+def test_names_that_windows_cannot_bear_are_noted() -> None:
+    for paths, fine in ((["a", "a/b"], True), (["a", "a/b:c"], False), (["con"], False)):
+        rules = NameRules(windows=False)
+        for path in paths:
+            rules.add(path, directory=True)
+        assert rules.for_windows is fine

@@ -115,6 +115,76 @@ def test_an_incomplete_or_unknown_range_cannot_be_ended(claim: tuple[int, int]) 
         scheduler.ended(*claim)
 
 
+@unhurried
+@given(st.integers(1, 60), st.integers(1, 20), st.data())
+def test_what_is_given_up_is_neither_waited_for_nor_taken(total: int, piece: int, data: st.DataObject) -> None:
+    """A sender that leaves out what it has told, whatever it tells, when, and how far it reaches."""
+    scheduler = Scheduler(RangeSet([(0, total)]), piece=piece, outstanding=2, window=4 * piece)
+    came, void = set[int](), set[int]()
+    asked: list[tuple[int, int]] = []
+    while not scheduler.done:
+        new = scheduler.requests(0)
+        assert not void.intersection(n for start, end in new for n in range(start, end))
+        asked += new
+        start, end = asked.pop(0)
+        position = start
+        while position < end:
+            if position in void:
+                with pytest.raises(RemoteProtocolError):
+                    scheduler.received(position, 1)
+                position += 1
+                continue
+            what = data.draw(st.sampled_from(["bytes", "hole", "failed"]))
+            if what == "bytes":
+                until = min([end, *(n for n in void if n > position)])
+                size = data.draw(st.integers(1, until - position))
+                if until < end:
+                    with pytest.raises(RemoteProtocolError):
+                        scheduler.received(position, until - position + 1)
+                scheduler.received(position, size)
+                came |= set(range(position, position + size))
+                position += size
+            elif what == "hole":
+                until = data.draw(st.integers(position + 1, total))
+                scheduler.hole(position, until)
+                void |= set(range(position, until))
+            else:
+                first = data.draw(st.integers(0, total - 1))
+                until = data.draw(st.integers(first + 1, total))
+                scheduler.give_up(first, until)
+                void |= set(range(first, until))
+        scheduler.ended(start, end)
+    assert came | void == set(range(total))
+    assert not scheduler.unfinished()
+
+
+def test_of_holes_that_are_passed_nothing_is_kept() -> None:
+    scheduler = Scheduler(RangeSet([(0, 1000)]), piece=10, window=1000)
+    for start in range(0, 1000, 10):
+        scheduler.requests(0)
+        scheduler.hole(start, start + 5)
+        scheduler.received(start + 5, 5)
+        scheduler.ended(start, start + 10)
+        assert not scheduler._void
+
+
+@pytest.mark.parametrize(("start", "end"), [(1, 3), (0, 0), (5, 6), (3, 2)])
+def test_a_hole_somewhere_else_breaks_the_protocol(start: int, end: int) -> None:
+    scheduler = Scheduler(RangeSet([(0, 5)]))
+    scheduler.requests(0)
+    with pytest.raises(RemoteProtocolError):
+        scheduler.hole(start, end)
+
+
+def test_what_has_come_cannot_be_given_up_when_there_is_nothing_more_to_come() -> None:
+    scheduler = Scheduler(RangeSet([(0, 5)]))
+    scheduler.requests(0)
+    scheduler.received(0, 5)
+    scheduler.ended(0, 5)
+    with pytest.raises(RemoteProtocolError):
+        scheduler.give_up(0, 5)
+
+
 def test_no_more_is_asked_for_than_the_disk_can_follow() -> None:
     scheduler = Scheduler(RangeSet([(0, 100)]), piece=10, outstanding=2, window=30)
     assert scheduler.requests(0) == [(0, 10), (10, 20)]

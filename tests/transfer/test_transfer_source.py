@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from transfer_support import channels, start_receiving, start_sending
+from transfer_support import Log, send_and_receive, tree
 
-from midair.errors import LocalIOError, MidairError, SourceChangedError, UsageError
+from midair import events
+from midair.errors import LocalIOError, UsageError
 from midair.transfer import scan
+from midair.transfer.pace import EventPace
 from midair.transfer.source import SourceReader
 
 
@@ -49,10 +53,6 @@ def test_nothing_is_read_beforehand(tmp_path: Path) -> None:
     assert scan([tmp_path / "huge"]).manifest.total == 1 << 42
 
 
-def make_link(path: Path) -> None:
-    path.symlink_to("elsewhere")
-
-
 def make_pipe(path: Path) -> None:
     os.mkfifo(path)
 
@@ -62,12 +62,44 @@ def make_socket(path: Path) -> None:
         listener.bind(str(path))
 
 
-@pytest.mark.parametrize("make", [make_link, make_pipe, make_socket])
-def test_what_is_neither_file_nor_folder_is_refused_by_name(tmp_path: Path, make: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("make", [make_pipe, make_socket])
+def test_what_is_neither_file_folder_nor_link_is_omitted_by_name_or_refused_when_it_was_named(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
     (tmp_path / "t").mkdir()
     make(tmp_path / "t/odd")
+    (entry,) = [entry for entry in scan([tmp_path / "t"]).manifest.entries if entry.path == "t/odd"]
+    assert (entry.kind, entry.detail) == ("omitted", "it is neither a file, a folder nor a link")
     with pytest.raises(UsageError, match="t/odd"):
-        scan([tmp_path / "t"])
+        scan([tmp_path / "t/odd"])
+
+
+def test_what_goes_away_while_we_look_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c/d"):
+        (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "t" / name).write_text("x")
+    (tmp_path / "t/l").symlink_to("a")
+    real = os.scandir
+
+    @contextlib.contextmanager
+    def vanishing(path: str) -> Iterator[list[os.DirEntry[str]]]:
+        with real(path) as entries:
+            found = list(entries)
+        if path.endswith("t"):
+            (tmp_path / "t/b").unlink()
+        if path.endswith("c"):
+            (tmp_path / "t/c/d").unlink()
+            (tmp_path / "t/l").unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    entries = scan([tmp_path / "t"]).manifest.entries
+    assert [(e.path, e.kind) for e in entries] == [
+        ("t", "directory"),
+        ("t/a", "file"),
+        ("t/c", "directory"),
+        ("t/l", "omitted"),
+    ]
 
 
 @pytest.mark.parametrize("name", [b"a\nb", b"\xff\xfe", b"a\\b", "\u202e".encode()])
@@ -127,60 +159,98 @@ def turn_into_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+@pytest.mark.parametrize("place", ["in the middle", "at the end"])
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize("change", [truncate, grow, replace, rewrite, Path.unlink, turn_into_pipe])
-def test_a_source_that_changes_ends_it_on_both_sides_and_no_half_file_is_left_under_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], when: str
+def test_a_source_that_changes_fails_alone_and_by_name_and_no_half_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], when: str, place: str
 ) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "there").mkdir()
-    victim = tmp_path / "t/big"
+    big = "t/big" if place == "in the middle" else "t/zero"
+    for name in ("before", "last"):
+        (tmp_path / "t" / name).write_bytes(name.encode() * 300_000)
+    victim = tmp_path / big
     victim.write_bytes(b"x" * 8_000_000)
-    if when == "during" and change in (replace, Path.unlink, turn_into_pipe):
-        # The open file is still the one that was scanned: a file that is replaced or removed is sent to its end.
-        expected: type[MidairError] | None = None
-    else:
-        expected = SourceChangedError
+    # The open file is still the one that was scanned: a file that is replaced or removed is sent to its end.
+    survives = when == "during" and change in (replace, Path.unlink, turn_into_pipe)
     changed = False
     real = SourceReader.read_into
 
     def read_into(reader: SourceReader, index: int, offset: int, buffer: memoryview) -> None:
         nonlocal changed
-        if not changed and (when == "before" or offset > 0):
+        if not changed and index == (2 if big == "t/big" else 3) and (when == "before" or offset > 0):
             changed = True
             change(victim)
         real(reader, index, offset, buffer)
 
     monkeypatch.setattr(SourceReader, "read_into", read_into)
-    with channels() as (a, b):
-        sending, receiving = start_sending(a, [tmp_path / "t"]), start_receiving(b, tmp_path / "there")
-        if expected is None:
-            assert sending.outcome().committed
-            assert receiving.outcome().committed
-            assert (tmp_path / "there/t/big").read_bytes() == b"x" * 8_000_000
-            return
-        said, heard = sending.error(), receiving.error()
-    assert isinstance(said, SourceChangedError)
-    assert isinstance(heard, SourceChangedError)
-    assert "t/big" in said.message
-    assert heard.message.startswith("the sender says: t/big")
-    assert not (tmp_path / "there/t").exists()
+    sent, received = Log(), Log()
+    outcomes = send_and_receive([tmp_path / "t"], tmp_path / "there", sent=sent, received=received)
+    for outcome, log in zip(outcomes, (sent, received), strict=True):
+        assert outcome.committed
+        assert outcome.bytes_committed == 3_000_000 + 8_000_000 * survives
+        last = log.of(events.Progress)[-1]
+        assert isinstance(last, events.Progress)
+        assert last.bytes == last.total == outcome.bytes_committed
+        finished = {e.file: e for e in log.of(events.FileFinished) if isinstance(e, events.FileFinished)}
+        assert finished[big].outcome == ("received" if survives else "source-changed")
+        assert survives or f"{big} changed" in (finished[big].detail or "")
+        assert [file.name for file in outcome.files.not_stored()] == ([] if survives else [big])
+    there = tree(tmp_path / "there")
+    assert there.keys() == {"t", "t/before", "t/last", *([big] if survives else [])}
+    assert there["t/last"][0] == b"last" * 300_000
 
 
-def test_a_source_that_cannot_be_read_any_more_ends_it_on_both_sides(
+def test_what_had_arrived_of_a_file_that_fails_is_no_progress_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "x").write_bytes(b"x" * 1000)
+    """The numbers go back on both sides, to what is there of the others."""
     (tmp_path / "there").mkdir()
+    (tmp_path / "a").write_bytes(os.urandom(6 << 20))
+    (tmp_path / "b").write_bytes(os.urandom(4 << 20))
+    sent, received = Log(), Log()
+    real = SourceReader.read_into
 
-    def broken(descriptor: int, buffers: object, offset: int) -> int:
-        raise OSError(5, "Input/output error")
+    def read_into(reader: SourceReader, index: int, offset: int, buffer: memoryview) -> None:
+        if index == 0 and offset >= 5 << 20:
+            received.wait_for(lambda event: isinstance(event, events.Progress) and event.bytes > 3 << 20)
+            grow(tmp_path / "a")
+        if index == 1 and offset >= 2 << 20:
+            count = len(sent.of(events.Progress))
+            sent.wait_for(lambda event: len(sent.of(events.Progress)) > count)
+        real(reader, index, offset, buffer)
+
+    monkeypatch.setattr(SourceReader, "read_into", read_into)
+    monkeypatch.setattr(EventPace, "ready", lambda pace, now: True)
+    send_and_receive([tmp_path / "a", tmp_path / "b"], tmp_path / "there", sent=sent, received=received)
+    for log in (sent, received):
+        told = [event for event in log.of(events.Progress) if isinstance(event, events.Progress)]
+        assert max(event.bytes for event in told[:-1]) > 3 << 20
+        (after,) = [later.bytes for earlier, later in itertools.pairwise(told) if later.bytes < earlier.bytes]
+        assert after < 4 << 20
+        assert told[-1].bytes == told[-1].total == 4 << 20
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_source_that_cannot_be_read_any_more_fails_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 1000)
+    (tmp_path / "y").write_bytes(b"y" * 1000)
+    (tmp_path / "there").mkdir()
+    bad = (tmp_path / "x").stat().st_ino
+    real = os.preadv
+
+    def broken(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if os.fstat(descriptor).st_ino == bad:
+            raise OSError(5, "Input/output error")
+        return real(descriptor, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", broken)
-    with channels() as (a, b):
-        sending, receiving = start_sending(a, [tmp_path / "x"]), start_receiving(b, tmp_path / "there")
-        assert isinstance(sending.error(), LocalIOError)
-        heard = receiving.error()
-    assert isinstance(heard, MidairError)
-    assert heard.reason == "peer-failed"
-    assert "Input/output error" in heard.message
+    paths = [tmp_path / "x"] if alone else [tmp_path / "x", tmp_path / "y"]
+    for outcome in send_and_receive(paths, tmp_path / "there"):
+        (failed,) = outcome.files.not_stored()
+        assert (failed.name, failed.outcome) == ("x", "local-io")
+        assert "Input/output error" in failed.text
+    assert os.listdir(tmp_path / "there") == ([] if alone else ["y"])

@@ -90,27 +90,37 @@ def test_an_error_of_whoever_is_asked_ends_it_on_both_sides(folders: tuple[Path,
     assert isinstance(heard, UsageError)
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-@pytest.mark.parametrize("name", ["t", "y"])
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("t", "file", "t is already there, and is a file"),
+        ("t", "dangling link", "t is already there, and is a symbolic link"),
+        ("t/sub/x", "file", "t/sub/x is already there and differs"),
+        ("y", "file", "y is already there and differs"),
+        ("y", "folder", "y is already there, and is a folder"),
+        ("y", "dangling link", "y is already there and differs"),
+    ],
+)
 def test_what_is_already_there_is_not_overwritten_and_nobody_is_asked(
-    folders: tuple[Path, Path], kind: str, name: str
+    folders: tuple[Path, Path], name: str, kind: str, words: str
 ) -> None:
     here, there = folders
+    (there / name).parent.mkdir(parents=True, exist_ok=True)
     if kind == "file":
         (there / name).write_text("mine")
     elif kind == "folder":
         (there / name).mkdir()
     else:
         (there / name).symlink_to("nowhere")
-    before = os.listdir(there)
+    before = sorted(there.rglob("*"))
     asked: list[Offer] = []
     said, heard = both_errors(here, there, accept=lambda offer: note(asked, offer))
     assert isinstance(heard, TargetExistsError)
-    assert heard.message == f"{name} is already there"
+    assert heard.message == words
     assert isinstance(said, PeerFailedError)
     assert said.remote_reason == "target-exists"
     assert asked == []
-    assert os.listdir(there) == before
+    assert sorted(there.rglob("*")) == before
 
 
 def test_a_name_that_is_taken_while_it_comes_in_is_not_overwritten_and_can_be_gone_on_with(
@@ -320,14 +330,19 @@ _ON_A_SMALL_DISK = """
 import os, sys
 from pathlib import Path
 from midair.errors import DiskFullError, PeerFailedError
+from midair.transfer import disk
 from transfer_support import channels, start_receiving, start_sending, tree
 here, there = Path(sys.argv[1]), Path(sys.argv[2])
-def fill(offer):
-    (there / "hog").write_bytes(bytes(5 << 20))
-    return True
+real = disk.write_at
+def fill(descriptor, data, offset):
+    if len(data) > 10_000 and not (there / "hog").exists():
+        (there / "hog").write_bytes(bytes(5 << 20))
+    real(descriptor, data, offset)
+disk.write_at = fill
 with channels() as (a, b):
-    sender, receiver = start_sending(a, [here]), start_receiving(b, there, accept=fill)
+    sender, receiver = start_sending(a, [here]), start_receiving(b, there)
     heard, said = receiver.error(), sender.error()
+disk.write_at = real
 assert isinstance(heard, DiskFullError), heard
 assert isinstance(said, PeerFailedError) and said.remote_reason == "disk-full", said
 assert sorted(os.listdir(there)) == ["hog", "y.part", "y.part.journal"], os.listdir(there)

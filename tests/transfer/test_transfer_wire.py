@@ -27,7 +27,10 @@ offsets = st.integers(0, (1 << 63) - 1)
 digests = st.builds(wire.Digest, st.integers(0, 999_999), offsets, offsets, st.binary(min_size=32, max_size=32))
 words = st.from_regex("[a-z][a-z-]{0,30}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=1000)
-failed = st.builds(wire.Failed, reason=words, text=texts, file=st.none() | st.integers(0, 999_999))
+indices = st.integers(0, 999_999)
+hashes = st.binary(min_size=32, max_size=32)
+failed = st.builds(wire.Failed, reason=words, text=texts)
+streams = st.builds(wire.StreamOffer, kind=st.sampled_from(["stream", "text"]), name=texts.map(lambda name: name[:255]))
 from_sender = st.one_of(
     st.builds(
         wire.Announce,
@@ -35,15 +38,21 @@ from_sender = st.one_of(
         entries=st.integers(1, 1_000_000),
         total=offsets,
         manifest_id=st.binary(min_size=16, max_size=16),
+        stream=st.none() | streams,
     ),
+    st.builds(wire.Compared, hashes=st.lists(st.builds(wire.FileHash, indices, hashes), max_size=5)),
+    st.builds(wire.Hole, start=offsets, end=offsets),
+    st.builds(wire.FileFailed, file=indices, reason=words, text=texts),
+    st.builds(wire.StreamEnd, total=offsets, blake3=hashes),
     st.builds(wire.Digests, digests=st.lists(digests, max_size=5)),
     st.builds(wire.RangeEnd, start=offsets, end=offsets, digests=st.lists(digests, max_size=5)),
     failed,
     st.sampled_from([wire.Cancel(), wire.Ping(), wire.Bye()]),
 )
-results = st.builds(wire.FileResult, st.integers(0, 999_999), st.none() | st.binary(min_size=32, max_size=32))
+results = st.builds(wire.FileResult, indices, st.none() | hashes, words, texts)
 from_receiver = st.one_of(
-    st.builds(wire.Accept, durable=offsets),
+    st.builds(wire.Accept, durable=offsets, identical=offsets, excluded=offsets, holes=st.booleans()),
+    st.builds(wire.Compare, files=st.lists(indices, min_size=1, max_size=5)),
     st.builds(wire.Refuse, reason=words, text=texts),
     st.builds(wire.Request, start=offsets, end=offsets),
     st.builds(wire.Progress, durable=offsets),

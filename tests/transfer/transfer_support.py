@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from hypothesis import settings
 
@@ -17,7 +18,7 @@ from midair import events
 from midair.channel import Channel, ChannelClosed, Role, SessionKey, authenticate
 from midair.errors import ConnectionLostError, RemoteProtocolError
 from midair.port import tune_for_bulk
-from midair.transfer import Offer, Outcome, Receiver, Sender, scan, wire
+from midair.transfer import Folder, Offer, Outcome, Pipe, Receiver, Resolve, Sender, Stream, scan, wire
 from midair.transfer.link import LinkLimits
 from midair.transfer.manifest import Entry, ManifestBuilder, encode_records
 from midair.transfer.names import UnacceptableName
@@ -41,7 +42,7 @@ __all__ = [
 DEADLINE = 15.0
 unhurried = settings(deadline=None)
 """For Hypothesis: a busy machine is no failure."""
-IMPATIENT = LinkLimits(ping=0.05, silence=0.4, stall=0.8, linger=0.2, cancel=0.5)
+IMPATIENT = LinkLimits(ping=0.05, silence=0.4, stall=0.8, quiet=0.2, linger=0.2, cancel=0.5)
 
 _KEY = SessionKey(bytes(range(32)))
 
@@ -131,12 +132,17 @@ class Running:
 
 
 def send_and_receive(
-    paths: Sequence[Path], directory: Path, *, sent: Log | None = None, received: Log | None = None
+    paths: Sequence[Path],
+    directory: Path,
+    *,
+    sent: Log | None = None,
+    received: Log | None = None,
+    resolve: Resolve | None = None,
 ) -> tuple[Outcome, Outcome]:
     """A whole transfer that goes well: the sender's and the receiver's outcome."""
     with channels() as (a, b):
-        sender = Running(Sender(a, scan(paths), sent or Log()))
-        receiver = Running(Receiver(b, directory, lambda offer: True, received or Log()))
+        sender = start_sending(a, paths, log=sent)
+        receiver = start_receiving(b, directory, log=received, resolve=resolve)
         return sender.outcome(), receiver.outcome()
 
 
@@ -149,6 +155,10 @@ class Script:
     def say(self, *messages: wire.Message) -> None:
         for message in messages:
             self.channel.send(wire.MESSAGE, wire.encode(message))
+
+    def offer_stream(self, kind: Literal["stream", "text"] = "stream", name: str = "x", total: int = 0) -> None:
+        stream = wire.StreamOffer(kind=kind, name=name)
+        self.say(wire.Announce(version=wire.VERSION, entries=1, total=total, manifest_id=bytes(16), stream=stream))
 
     def data(self, position: int, content: bytes) -> None:
         self.channel.send(wire.DATA, position.to_bytes(8, "big") + content)
@@ -214,16 +224,25 @@ def say_yes(offer: Offer) -> bool:
 
 def start_receiving(
     channel: Channel,
-    directory: Path,
+    destination: Path | Folder | Pipe,
     *,
     accept: Callable[[Offer], bool] = say_yes,
+    resolve: Resolve | None = None,
     log: Log | None = None,
     limits: LinkLimits | None = None,
 ) -> Running:
-    return Running(Receiver(channel, directory, accept, log or Log(), limits=limits))
+    if isinstance(destination, Path):
+        destination = Folder(destination)
+    return Running(Receiver(channel, destination, accept, log or Log(), resolve=resolve, limits=limits))
 
 
 def start_sending(
-    channel: Channel, paths: Sequence[Path], *, log: Log | None = None, limits: LinkLimits | None = None
+    channel: Channel,
+    source: Sequence[Path] | Stream,
+    *,
+    log: Log | None = None,
+    limits: LinkLimits | None = None,
+    limit_rate: float | None = None,
 ) -> Running:
-    return Running(Sender(channel, scan(paths), log or Log(), limits=limits))
+    found = source if isinstance(source, Stream) else scan(source)
+    return Running(Sender(channel, found, log or Log(), limits=limits, limit_rate=limit_rate))

@@ -6,6 +6,7 @@ closes our stdout does not stop the transfer.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -13,14 +14,18 @@ import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from midair import events
-from midair.transfer.names import escape
+from midair.transfer.names import escape, escape_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Reporter", "choose_reporter", "count_text", "size_text"]
+    from midair.transfer import Offer
+
+__all__ = ["Reporter", "choose_reporter", "count_text", "offer_text", "size_text"]
 
 _PLAIN_PROGRESS_SECONDS = 5.0
+_WAITING = "waiting for the other side..."
+_TAKEN: dict[events.OfferKind, str] = {"files": "stored", "stream": "taken", "text": "shown"}
 
 
 class Reporter(Protocol):
@@ -102,6 +107,8 @@ class QuietReporter:
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.CodeReady):
             self._writer.line(event.code)
+        if isinstance(event, events.TextReceived):
+            show_text(event.text)
 
     def pause(self) -> None:
         pass
@@ -116,11 +123,17 @@ class PlainReporter:
     def __init__(self, stream: TextIO) -> None:
         self._writer = _Writer(stream)
         self._path = ""
+        self._kind: events.OfferKind = "files"
         self._last_progress = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.TextReceived):
+            show_text(event.text)
+            return
         if isinstance(event, events.PathChosen):
             self._path = _path_label(event)
+        if isinstance(event, events.OfferSeen):
+            self._kind = event.kind
         if isinstance(event, events.Progress):
             now = time.monotonic()
             if now - self._last_progress < _PLAIN_PROGRESS_SECONDS:
@@ -128,7 +141,7 @@ class PlainReporter:
             self._last_progress = now
             self._writer.line(_progress_line(event, self._path))
             return
-        for line in describe(event):
+        for line in describe(event, self._kind):
             self._writer.line(line)
 
     def pause(self) -> None:
@@ -151,19 +164,26 @@ class BarReporter:
         self._task: TaskID | None = None
         self._label = ""
         self._path = ""
+        self._kind: events.OfferKind = "files"
 
     def __call__(self, event: events.Event) -> None:
         with self._lock:
             if isinstance(event, events.PathChosen):
                 self._path = _path_label(event)
             if isinstance(event, events.OfferSeen):
+                self._kind = event.kind
                 self._label = _short(", ".join(event.names), 24)
             if isinstance(event, events.Progress):
                 self._advance(event)
                 return
-            if isinstance(event, events.Done | events.ConnectionLost):
+            if isinstance(event, events.Waiting) and self._progress is not None and self._task is not None:
+                self._progress.update(self._task, rate="", left="", path=_WAITING)
+                return
+            if isinstance(event, events.Done | events.ConnectionLost | events.TextReceived):
                 self._stop()
-            for line in describe(event):
+            if isinstance(event, events.TextReceived):
+                show_text(event.text)
+            for line in describe(event, self._kind):
                 self._console.print(line, soft_wrap=True)
 
     def pause(self) -> None:
@@ -179,18 +199,18 @@ class BarReporter:
             self._start(event.total)
         assert self._progress is not None
         assert self._task is not None
-        left = (event.total - event.bytes) / event.rate if event.rate > 0 else None
+        of = "" if event.total is None else f"/{size_text(event.total)}"
         self._progress.update(
             self._task,
             completed=event.bytes,
             total=event.total,
-            sizes=f"{size_text(event.bytes)}/{size_text(event.total)}",
+            sizes=f"{size_text(event.bytes)}{of}",
             rate=f"{size_text(event.rate)}/s",
-            left="" if left is None else f"{_clock(left)} left",
+            left=_left(event),
             path=self._path,
         )
 
-    def _start(self, total: int) -> None:
+    def _start(self, total: int | None) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         def text(field: str) -> TextColumn:
@@ -211,7 +231,9 @@ class BarReporter:
             redirect_stderr=False,
             expand=True,
         )
-        self._task = self._progress.add_task(self._label, total=total or 1, sizes="", rate="", left="", path=self._path)
+        self._task = self._progress.add_task(
+            self._label, total=1 if total == 0 else total, sizes="", rate="", left="", path=self._path
+        )
         self._progress.start()
 
     def _stop(self) -> None:
@@ -221,8 +243,8 @@ class BarReporter:
             self._task = None
 
 
-def describe(event: events.Event) -> list[str]:
-    """The lines a person reads for one event; none for what only scripts want."""
+def describe(event: events.Event, kind: events.OfferKind) -> list[str]:
+    """The lines a person reads for one event; none for what only scripts want. ``kind`` is what was offered."""
     match event:
         case events.Status(text=text):
             return [text]
@@ -245,24 +267,51 @@ def describe(event: events.Event) -> list[str]:
                 lines.append(f"Why not direct: {event.reason}")
             return lines
         case events.OfferSeen():
-            what = f"{count_text(event.files, event.directories)}, {size_text(event.bytes)}"
-            return [f"{_short(', '.join(event.names), 60)}: {what}"]
+            return [f"{_short(', '.join(event.names), 60)}: {offer_text(event)}"]
         case events.Resumed(bytes=count):
             return [f"Going on where it stopped: {size_text(count)} are already there."]
+        case events.Waiting():
+            return [_WAITING]
         case events.ConnectionLost(text=text):
             return [f"Connection lost ({escape(text)}); meeting again..."]
-        case events.FileFinished(outcome=outcome) if outcome != "received":
-            return [f"{event.file}: {escape(outcome)}"]
+        case events.FileFinished(stored_as=str(path)):
+            return [f"{escape(event.file)}: stored as {escape(path)}"]
+        case events.FileFinished(outcome="kept"):
+            return [f"{escape(event.file)}: not stored, what was there stays"]
+        case events.FileFinished(outcome=outcome) if outcome not in ("received", "identical"):
+            return [f"{escape(event.file)}: not stored: {escape(event.detail or outcome)}"]
         case events.Done(ok=True):
-            return [f"Done: {size_text(event.bytes)}, verified and stored by the receiver."]
+            there = event.outcomes.get("identical", 0)
+            already = f"; {count_text(there, 0)} {'was' if there == 1 else 'were'} there already" if there else ""
+            return [f"Done: {size_text(event.bytes)}, verified and {_TAKEN[kind]} by the receiver{already}."]
         case _:
             return []
 
 
-def count_text(files: int, directories: int) -> str:
+def offer_text(offer: events.OfferSeen | Offer) -> str:
+    """3 files in 1 folder, 4.5 KiB."""
+    if offer.kind == "text":
+        return f"a text of {offer.bytes} bytes"
+    if offer.kind == "stream":
+        return "a stream, of unknown size"
+    size = "of unknown size" if offer.bytes is None else size_text(offer.bytes)
+    return f"{count_text(offer.files, offer.directories)}, {size}"
+
+
+def count_text(files: int, directories: int, noun: str = "file") -> str:
     """3 files in 1 folder."""
-    text = f"{files} file{'' if files == 1 else 's'}"
+    text = f"{files} {noun}{'' if files == 1 else 's'}"
     return f"{text} in {directories} folder{'' if directories == 1 else 's'}" if directories else text
+
+
+def show_text(text: str) -> None:
+    """A text that was received, on stdout: as it is for a program, escaped for a terminal."""
+    shown = escape_lines(text) if sys.stdout.isatty() else text
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        sys.stdout.buffer.write(shown.encode())
+        if sys.stdout.isatty() and not shown.endswith("\n"):
+            sys.stdout.buffer.write(b"\n")
+        sys.stdout.buffer.flush()
 
 
 def _path_label(event: events.PathChosen) -> str:
@@ -270,10 +319,18 @@ def _path_label(event: events.PathChosen) -> str:
 
 
 def _progress_line(event: events.Progress, path: str) -> str:
+    if event.total is None:
+        return f"{size_text(event.bytes)}, {size_text(event.rate)}/s, {path}"
     percent = 100 * event.bytes / event.total if event.total else 100.0
-    left = f", {_clock((event.total - event.bytes) / event.rate)} left" if event.rate > 0 else ""
     sizes = f"{size_text(event.bytes)} of {size_text(event.total)}"
+    left = f", {_left(event)}" if event.rate > 0 else ""
     return f"{percent:3.0f} % {sizes}, {size_text(event.rate)}/s{left}, {path}"
+
+
+def _left(event: events.Progress) -> str:
+    if event.total is None or event.rate <= 0:
+        return ""
+    return f"{_clock((event.total - event.bytes) / event.rate)} left"
 
 
 def _clock(seconds: float) -> str:

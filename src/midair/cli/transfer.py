@@ -7,22 +7,27 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from midair.cli.ending import configure_logging, fail
 from midair.cli.output import Reporter, choose_reporter
-from midair.cli.prompt import ask_for_code, asker
+from midair.cli.prompt import Person, ask_for_code, read_text
 from midair.cli.settings import config_path, server_from
 from midair.config import DEFAULT_PORT, PathPolicy, ServerURL, TraversalOptions
 from midair.errors import CancelledByUserError, MidairError, TerminatedError, UsageError
 from midair.rendezvous import parse_code
 from midair.session import ReceiveSession, SendSession, Summary
+from midair.transfer import Pipe, Stream
 
 __all__ = ["receive_command", "send_command"]
+
+
+_Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -36,35 +41,74 @@ class _Run:
 
 
 def send_command(
-    paths: tuple[str, ...], *, code: str | None, server: str | None, limit_rate: float | None, **options: Any
+    paths: tuple[str, ...],
+    *,
+    text: str | None,
+    name: str | None,
+    code: str | None,
+    server: str | None,
+    limit_rate: float | None,
+    **options: Any,
 ) -> int:
     """Sends; returns the exit code."""
 
-    async def work(run: _Run) -> None:
+    def prepare(run: _Run) -> _Work:
         wanted = None if code is None else parse_code(code)[1]
-        async with _meeting_point(server_from(server)) as (ours, theirs):
-            session = SendSession(
-                [Path(path) for path in paths],
-                ours,
-                code=wanted,
-                command_for=lambda code: _receive_command_line(theirs, code),
-                on_event=run.reporter,
-                traversal=run.traversal,
-                rejoin=run.rejoin,
-                limit_rate=limit_rate,
-            )
-            run.summary = session.summary
-            await session.run()
+        source = _what_to_send(paths, text, name)
+        named = server_from(server)
 
-    return _execute(work, **options)
+        async def work() -> None:
+            async with _meeting_point(named) as (ours, theirs):
+                session = SendSession(
+                    source,
+                    ours,
+                    code=wanted,
+                    command_for=lambda code: _receive_command_line(theirs, code),
+                    on_event=run.reporter,
+                    traversal=run.traversal,
+                    rejoin=run.rejoin,
+                    limit_rate=limit_rate,
+                )
+                run.summary = session.summary
+                await session.run()
+
+        return work
+
+    return _execute(prepare, **options)
+
+
+def _what_to_send(paths: tuple[str, ...], text: str | None, name: str | None) -> list[Path] | Stream:
+    """Raises: UsageError for what does not go together."""
+    if name is not None and paths != ("-",):
+        raise UsageError("--name is for what comes in on stdin", hint="midair send --name NAME -")
+    if text is not None:
+        if paths:
+            raise UsageError("a text is sent alone, without files")
+        return Stream.of_text(read_text() if text == "-" else text)
+    if not paths:
+        raise UsageError("there is nothing to send", hint="Name files or folders, or - for stdin, or --text TEXT.")
+    if "-" in paths:
+        if len(paths) > 1:
+            raise UsageError("what comes in on stdin is sent alone", hint="For a file of that name write ./-")
+        if sys.stdin is None or sys.stdin.closed:
+            raise UsageError("there is no stdin to send from")
+        return Stream(sys.stdin.fileno(), "stdin" if name is None else name)
+    return [Path(path) for path in paths]
 
 
 def receive_command(
-    code: str | None, *, output: str, yes: bool, wait: float, server: str | None, **options: Any
+    code: str | None,
+    *,
+    output: str,
+    yes: bool,
+    existing: Literal["overwrite", "rename", "skip"] | None,
+    wait: float,
+    server: str | None,
+    **options: Any,
 ) -> int:
     """Receives; returns the exit code."""
 
-    async def work(run: _Run) -> None:
+    def prepare(run: _Run) -> _Work:
         named = server_from(server)
         if named is None:
             raise UsageError(
@@ -72,26 +116,34 @@ def receive_command(
                 hint="Name it with --server, as the command the sender shows does; or set MIDAIR_SERVER, "
                 f'or write server = "ws://HOST:PORT" in {config_path()}.',
             )
-        given = code or os.environ.get("MIDAIR_CODE") or ask_for_code()
-        directory = Path(output)
-        session = ReceiveSession(
-            parse_code(given)[1],
-            named,
-            directory,
-            accept=asker(run.reporter, directory, yes=yes),
-            wait=wait,
-            on_event=run.reporter,
-            traversal=run.traversal,
-            rejoin=run.rejoin,
-        )
-        run.summary = session.summary
-        await session.run()
+        if output == "-" and options["as_json"]:
+            raise UsageError("--json and -o - both want stdout", hint="Name a folder with -o.")
+        given = parse_code(code or os.environ.get("MIDAIR_CODE") or ask_for_code())[1]
+        destination = Pipe(sys.stdout.fileno()) if output == "-" else Path(output)
+        person = Person(run.reporter, destination, yes=yes, existing=existing)
 
-    return _execute(work, **options)
+        async def work() -> None:
+            session = ReceiveSession(
+                given,
+                named,
+                destination,
+                accept=person.accepts,
+                resolve=person.resolves,
+                wait=wait,
+                on_event=run.reporter,
+                traversal=run.traversal,
+                rejoin=run.rejoin,
+            )
+            run.summary = session.summary
+            await session.run()
+
+        return work
+
+    return _execute(prepare, **options)
 
 
 def _execute(
-    work: Callable[[_Run], Coroutine[Any, Any, None]],
+    prepare: Callable[[_Run], _Work],
     *,
     policy: PathPolicy,
     port: int,
@@ -100,16 +152,19 @@ def _execute(
     quiet: bool,
     debug: bool,
 ) -> int:
-    """Runs ``work`` with signals turned into cancellation. ``done`` is the last event, whatever happens."""
+    """Runs what ``prepare``, which may ask at the terminal, gives to do, with signals turned into cancellation.
+    ``done`` is the last event, whatever happens."""
     configure_logging(debug=debug)
     start = time.monotonic()
     reporter = choose_reporter(as_json=as_json, quiet=quiet)
     run = _Run(reporter, TraversalOptions(policy=policy, local_port=port), rejoin)
     failure: MidairError | None = None
     try:
-        asyncio.run(_interruptible(work(run)))
+        asyncio.run(_interruptible(prepare(run)()))
     except MidairError as error:
         failure = error
+    except KeyboardInterrupt:
+        failure = CancelledByUserError("cancelled")
     except Exception as error:
         if debug:
             raise

@@ -12,7 +12,7 @@ from midair.config import ServerURL, TraversalOptions
 from midair.errors import LocalIOError
 from midair.rendezvous import Meeting, meet_as_receiver
 from midair.session.rounds import Session
-from midair.transfer import Offer, Receiver
+from midair.transfer import Clash, Folder, Offer, Pipe, Receiver, Resolution, Resolve
 from midair.transfer.names import escape
 from midair.traversal import PathResult
 
@@ -23,7 +23,7 @@ DEFAULT_REJOIN_SECONDS = 20.0
 
 
 class ReceiveSession(Session[Receiver]):
-    """Receives what ``code`` stands for into ``directory``."""
+    """Receives what ``code`` stands for into a folder, or a pipe."""
 
     role: ClassVar[str] = "receive"
 
@@ -31,17 +31,20 @@ class ReceiveSession(Session[Receiver]):
         self,
         code: str,
         server: ServerURL,
-        directory: Path,
+        destination: Path | Pipe,
         *,
         accept: Callable[[Offer], bool],
+        resolve: Resolve | None = None,
         wait: float = 10.0,
         on_event: events.Listener = lambda event: None,
         traversal: TraversalOptions | None = None,
         rejoin: float | None = None,
     ) -> None:
-        """``accept`` is asked once, in a thread of its own, before anything is written; it may take its time.
+        """``accept`` is asked once, in a thread of its own, before anything is written; it may take its time. So may
+        ``resolve``, which is asked once about each thing that has a name of the offer and is something else; without it
+        such an offer is refused.
 
-        ``directory`` is made when it is not there. Raises: LocalIOError when it cannot be written to; nothing has been
+        A folder is made when it is not there. Raises: LocalIOError when it cannot be written to; nothing has been
         contacted then, and the code is as good as before.
         """
         super().__init__(
@@ -51,8 +54,10 @@ class ReceiveSession(Session[Receiver]):
             rejoin=DEFAULT_REJOIN_SECONDS if rejoin is None else rejoin,
         )
         self._code = code
-        self._directory = _usable(directory)
+        self._destination = destination if isinstance(destination, Pipe) else Folder(_usable(destination))
         self._accept = accept
+        self._resolve = resolve
+        self._resolutions: dict[Clash, Resolution] = {}
         self._accepted_offer: bytes | None = None
         self._wait = wait
 
@@ -63,7 +68,11 @@ class ReceiveSession(Session[Receiver]):
         return await meet_as_receiver(self.server, self._code, app_versions=self._versions(), wait=wait)
 
     def _party(self, result: PathResult) -> Receiver:
-        return Receiver(result.channel, self._directory, self._accept_once, self._emit)
+        resolve = None if self._resolve is None else self._resolve_once
+        return Receiver(result.channel, self._destination, self._accept_once, self._emit, resolve=resolve)
+
+    def _close(self) -> None:
+        self._destination.close()
 
     def _accept_once(self, offer: Offer) -> bool:
         """The same content, offered again after a broken connection, is not asked about again."""
@@ -73,6 +82,12 @@ class ReceiveSession(Session[Receiver]):
         if accepted:
             self._accepted_offer = offer.manifest_id
         return accepted
+
+    def _resolve_once(self, clash: Clash) -> Resolution:
+        assert self._resolve is not None
+        if clash not in self._resolutions:
+            self._resolutions[clash] = self._resolve(clash)
+        return self._resolutions[clash]
 
 
 def _usable(directory: Path) -> Path:

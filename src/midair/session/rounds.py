@@ -17,7 +17,7 @@ import logging
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from midair import events
@@ -32,6 +32,7 @@ from midair.errors import (
 )
 from midair.port import tune_for_bulk
 from midair.rendezvous import Meeting
+from midair.session.shortfall import shortfall
 from midair.transfer import Outcome
 from midair.traversal import PathResult, connect_peers
 
@@ -58,6 +59,8 @@ class Summary:
     bytes_committed: int = 0
     bytes_crossed: int = 0
     bytes_hashed: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """How many files had which outcome, once committed."""
 
     def done(self, *, seconds: float, error: MidairError | None = None) -> events.Done:
         """The last event of a session that took ``seconds`` and ended with ``error``, or well."""
@@ -71,6 +74,7 @@ class Summary:
             exit_code=0 if error is None else error.exit_code,
             error=None if error is None else error.message,
             reason=None if error is None else error.reason,
+            outcomes=self.outcomes,
         )
 
 
@@ -102,20 +106,31 @@ class Session(abc.ABC, Generic[P]):
         self._listener = on_event
         self._traversal = traversal
         self._rejoin = rejoin
+        self._outcome = Outcome()
 
     async def run(self) -> Summary:
         """Carries the transfer through. Emits every event but ``done``, which belongs to whoever ends the session.
 
-        Raises: MidairError for everything that can be expected. Cancelling tells the other side, bounded in time,
+        Raises: PartialError when some files were not stored, and the others are; MidairError for everything else that
+        can be expected. Cancelling tells the other side, bounded in time,
         and leaves nothing open.
         """
+        try:
+            return await self._rounds()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Whatever it was, it is over: leave nothing open."""
+
+    async def _rounds(self) -> Summary:
         lost_at: float | None = None
         fruitless = 0
         while True:
             crossed = self.summary.bytes_crossed
             try:
                 await self._round(lost_at)
-                return self.summary
+                return self._end()
             except ConnectionLostError as error:
                 _log.debug("round ended: %s", error)
                 fruitless = 0 if self.summary.bytes_crossed > crossed else fruitless + 1
@@ -129,7 +144,14 @@ class Session(abc.ABC, Generic[P]):
                 # All is here, and only the sender may not know: it had its time to come back and ask.
                 if not (self.summary.committed and self.role == "receive"):
                     raise
-                return self.summary
+                return self._end()
+
+    def _end(self) -> Summary:
+        """Everything is settled; raises when not all was stored."""
+        error = shortfall(self._outcome, self.role)
+        if error is not None:
+            raise error
+        return self.summary
 
     @abc.abstractmethod
     async def _meet(self, *, again_within: float | None) -> Meeting:
@@ -238,8 +260,9 @@ class Session(abc.ABC, Generic[P]):
         finally:
             if finished.done() and not finished.cancelled():
                 finished.exception()  # looked at, so that asyncio does not report it as forgotten
-            outcome = party.outcome
+            outcome = self._outcome = party.outcome
             self.summary.committed = outcome.committed
             self.summary.bytes_committed = outcome.bytes_committed
+            self.summary.outcomes = outcome.files.counts()
             self.summary.bytes_crossed += outcome.bytes_crossed
             self.summary.bytes_hashed += outcome.bytes_hashed

@@ -10,7 +10,7 @@ from midair import events
 from midair.config import ServerURL, TraversalOptions
 from midair.rendezvous import Meeting, meet_as_sender
 from midair.session.rounds import Session
-from midair.transfer import Sender, scan
+from midair.transfer import Sender, Stream, scan
 from midair.traversal import PathResult
 
 __all__ = ["SendSession"]
@@ -20,13 +20,13 @@ DEFAULT_REJOIN_SECONDS = 600.0
 
 
 class SendSession(Session[Sender]):
-    """Sends ``paths`` to whoever knows the code."""
+    """Sends files and folders, or a stream, to whoever knows the code."""
 
     role: ClassVar[str] = "send"
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        source: Sequence[Path] | Stream,
         server: ServerURL,
         *,
         code: str | None = None,
@@ -47,7 +47,7 @@ class SendSession(Session[Sender]):
             traversal=traversal or TraversalOptions(),
             rejoin=DEFAULT_REJOIN_SECONDS if rejoin is None else rejoin,
         )
-        self._source = scan(paths)
+        self._source = source if isinstance(source, Stream) else scan(source)
         self._code = code
         self._command_for = command_for or (lambda code: f"midair receive --server {server} {code}")
         self._announced = False
@@ -66,3 +66,7 @@ class SendSession(Session[Sender]):
 
     def _party(self, result: PathResult) -> Sender:
         return Sender(result.channel, self._source, self._emit, limit_rate=self._limit_rate)
+
+    def _close(self) -> None:
+        if isinstance(self._source, Stream):
+            self._source.close()

@@ -1,4 +1,4 @@
-"""Files and folders by descriptor: nothing here follows a symbolic link, and nothing replaces what is there.
+"""Files and folders by descriptor: nothing here follows a symbolic link.
 
 Every name is looked up in a folder that is held open, one component at a time. So whoever else can write there may
 swap a name for a link whenever they like; what they get is an error.
@@ -16,14 +16,22 @@ from pathlib import Path
 
 __all__ = [
     "Folders",
+    "clear",
+    "extend",
     "folds_case",
+    "holds",
     "is_ours",
     "lstat",
+    "mark",
+    "marked",
     "open_folder",
     "open_own_file",
+    "open_to_read",
     "rename_new",
+    "reserve",
     "sync_data",
     "sync_file_system",
+    "takes_any_name",
     "umask",
     "write_at",
 ]
@@ -31,11 +39,39 @@ __all__ = [
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1
+_KEEP_SIZE = 1
+_PUNCH_HOLE = 2
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
 _syncfs = getattr(_libc, "syncfs", None)
+_fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+_ZEROS = bytes(1 << 20)
+_MARK = "user.midair.source"
+
+
+def mark(descriptor: int, identity: bytes) -> None:
+    """Leave a note on a file of where it is from, if the file system has room for one (an extended attribute)."""
+    if hasattr(os, "setxattr"):
+        with contextlib.suppress(OSError):
+            os.setxattr(descriptor, _MARK, identity)
+
+
+def marked(name: str, folder: int) -> bytes | None:
+    """The note on a regular file, if there is one that can be read."""
+    if not hasattr(os, "getxattr"):
+        return None
+    try:
+        descriptor = open_to_read(name, folder)
+    except OSError:
+        return None
+    try:
+        return os.getxattr(descriptor, _MARK)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
@@ -43,6 +79,64 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written
+
+
+def holds(descriptor: int, size: int) -> bool:
+    """Whether a file of ``size`` bytes can be where this one is, as far as the file system's own limit goes (4 GiB less
+    a byte on FAT). The offset is moved."""
+    try:
+        os.lseek(descriptor, size, os.SEEK_SET)
+    except OSError:
+        return False
+    return True
+
+
+def takes_any_name(folder: int) -> bool:
+    """Whether names that Windows could not bear can be given in ``folder``; on FAT they cannot. Raises: OSError."""
+    probe = f".midair-{os.getpid()}?:"
+    try:
+        os.close(
+            os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        )
+    except OSError as error:
+        return error.errno != errno.EINVAL
+    os.unlink(probe, dir_fd=folder)
+    return True
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Have the file system keep room for the first ``size`` bytes, without changing what the file is, where it can.
+
+    Raises: OSError when there is no room.
+    """
+    number = _allocate(descriptor, _KEEP_SIZE, 0, size)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        raise OSError(number, os.strerror(number))
+
+
+def clear(descriptor: int, start: int, end: int) -> None:
+    """From ``start`` to ``end`` the file reads as zeros, and takes no room there where that can be. Raises: OSError."""
+    size = os.fstat(descriptor).st_size
+    if start < size and _allocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, start, min(end, size) - start):
+        for at in range(start, min(end, size), len(_ZEROS)):
+            write_at(descriptor, memoryview(_ZEROS)[: min(end, size) - at], at)
+    extend(descriptor, end)
+
+
+def extend(descriptor: int, size: int) -> None:
+    """The file is at least ``size`` bytes long; what is added is a hole. Raises: OSError."""
+    if os.fstat(descriptor).st_size < size:
+        os.ftruncate(descriptor, size)
+
+
+def _allocate(descriptor: int, mode: int, start: int, size: int) -> int:
+    """0, or the number of the error."""
+    if _fallocate is None:
+        return errno.ENOSYS
+    while _fallocate(descriptor, mode, ctypes.c_int64(start), ctypes.c_int64(size)):
+        if ctypes.get_errno() != errno.EINTR:
+            return ctypes.get_errno()
+    return 0
 
 
 def sync_data(descriptor: int) -> None:
@@ -109,30 +203,42 @@ def open_own_file(name: str, folder: int) -> int:
     return descriptor
 
 
-def rename_new(old: str, new: str, folder: int) -> None:
-    """Give ``old`` the name ``new``, which must not be taken. Raises: FileExistsError, OSError."""
+def open_to_read(name: str, folder: int) -> int:
+    """A regular file that somebody else may have made. Raises: OSError."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+    return descriptor
+
+
+def rename_new(old: str, new: str, folder: int, new_folder: int) -> None:
+    """Give ``old`` in ``folder`` the name ``new`` in ``new_folder``, which must not be taken.
+
+    Raises: FileExistsError, OSError.
+    """
     if _renameat2 is not None:
-        if not _renameat2(folder, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE):
+        if not _renameat2(folder, os.fsencode(old), new_folder, os.fsencode(new), _RENAME_NOREPLACE):
             return
         number = ctypes.get_errno()
         if number not in _NOT_SUPPORTED:
             raise OSError(number, os.strerror(number), new)
-    _rename_new_portably(old, new, folder)
+    _rename_new_portably(old, new, folder, new_folder)
 
 
-def _rename_new_portably(old: str, new: str, folder: int) -> None:
+def _rename_new_portably(old: str, new: str, folder: int, new_folder: int) -> None:
     if stat.S_ISREG(os.stat(old, dir_fd=folder, follow_symlinks=False).st_mode):
         try:
-            os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            os.link(old, new, src_dir_fd=folder, dst_dir_fd=new_folder, follow_symlinks=False)
             os.unlink(old, dir_fd=folder)
             return
         except OSError as error:  # a file system without hard links
             if error.errno not in _NOT_SUPPORTED:
                 raise
     # No call here says "unless it is there". Nobody but us is expected to take the name in this moment.
-    if lstat(new, folder) is not None:
+    if lstat(new, new_folder) is not None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
-    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=new_folder)
 
 
 def umask() -> int:

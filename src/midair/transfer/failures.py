@@ -10,7 +10,9 @@ from midair.errors import (
     IncompatibleError,
     LocalIOError,
     MidairError,
+    OutputClosedError,
     PeerFailedError,
+    PeerLostError,
     PeerRefusedError,
     SourceChangedError,
 )
@@ -50,5 +52,9 @@ def from_peer(reason: str, text: str, who: str) -> MidairError:
             return SourceChangedError(said)
         case "incompatible":
             return IncompatibleError(said)
+        case "output-closed":
+            return OutputClosedError(said)
+        case "peer-lost":
+            return PeerLostError(said, hint="Run both commands again.")
         case _:
             return PeerFailedError(said, remote_reason=reason)

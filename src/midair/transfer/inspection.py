@@ -1,8 +1,8 @@
-"""What is in the receiver's folder before anything is written: whose parts, how far they came, what is in the way, and
-whether there is room.
+"""What is in the receiver's folder before anything is written: whose parts, how far they came, what has the names that
+are wanted, and whether there is room.
 
-no journal             nothing may be there
-journal, same content  the parts it names are ours and count; the final names must be free
+no journal             what is there under the names is not ours
+journal, same content  the parts it names are ours and count
 ... committing         some final names may be ours already: where the part is gone
 ... committed          all of them are; only the sender has not heard
 journal, other content the parts it names are ours and go, once the new offer is accepted
@@ -13,15 +13,18 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Collection, Set
 from dataclasses import dataclass, field
 
 from midair.errors import DiskFullError, LocalIOError, TargetExistsError
 from midair.transfer import disk
-from midair.transfer.journal import JournalReader, Stage
+from midair.transfer.existing import Survey, survey
+from midair.transfer.journal import AlikeFile, JournalReader, Stage
 from midair.transfer.journal_file import JournalFile
 from midair.transfer.layout import journal_name, part_name
 from midair.transfer.manifest import Entry, Manifest
 from midair.transfer.names import escape
+from midair.transfer.plan import Fate, Plan
 from midair.transfer.ranges import RangeSet
 
 __all__ = ["Found", "check_room", "inspect"]
@@ -41,25 +44,39 @@ class Found:
     """The journal is about what is offered."""
     stage: Stage = Stage.RECEIVING
     durable: RangeSet = field(default_factory=RangeSet)
-    """Virtual ranges that are neither asked for nor hashed again."""
+    """Virtual ranges among the unfinished data that are neither asked for nor hashed again."""
     parts: set[str] = field(default_factory=set)
     """Names on the top level that are ours."""
     present: set[str] = field(default_factory=set)
     """Those of our parts, or to be made ours, that are there."""
     leftovers: set[str] = field(default_factory=set)
     """Parts of ours, of other content, to be removed."""
+    exceptions: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """What the journal says became of entries when they were to be renamed."""
+    survey: Survey = field(default_factory=Survey)
+    published: set[int] = field(default_factory=set)
+    """Entries that have got their names already, in a run that did not come to its end."""
 
 
-def inspect(folder: int, manifest: Manifest) -> Found:
-    """Look at ``folder``, a descriptor, for what ``manifest`` would write.
+def inspect(folder: int, manifest: Manifest, plan: Plan) -> Found:
+    """Look at ``folder``, a descriptor, for what ``manifest`` would write; ``plan`` is told what stands there.
 
-    Raises: TargetExistsError, LocalIOError (another receiver is at it); OSError.
+    Raises: TargetExistsError (something where unfinished data would go), LocalIOError (another receiver is at it);
+    OSError.
     """
     opened = JournalFile.open(folder, journal_name(manifest.entries[0].path), manifest)
-    found = Found() if opened is None else _judge_journal(folder, manifest, *opened)
+    found = Found()
     try:
-        _check_targets(folder, manifest, found)
-        _check_parts(folder, manifest, found)
+        alike: dict[int, AlikeFile] = {}
+        if opened is not None:
+            found.journal, said = opened
+            alike = said.alike if said.same_content else alike
+            _judge_journal(folder, manifest, found, said)
+        if found.stage is not Stage.RECEIVING:
+            _take_over(folder, manifest, plan, found)
+        if found.stage is not Stage.COMMITTED:
+            found.survey = survey(folder, manifest, plan, alike=alike, published=found.published.__contains__)
+        _check_parts(folder, manifest, plan, found)
         if found.begun and found.stage is Stage.RECEIVING:
             _distrust_what_is_not_there(folder, manifest, found)
     except BaseException:
@@ -69,14 +86,21 @@ def inspect(folder: int, manifest: Manifest) -> Found:
     return found
 
 
-def check_room(folder: int, manifest: Manifest, found: Found) -> None:
-    """Whether what is missing can be written.
+def check_room(
+    folder: int, manifest: Manifest, plan: Plan, found: Found, *, undecided: Collection[int] = frozenset()
+) -> None:
+    """Whether what is missing can be written; what is ``undecided`` may need no room in the end.
 
     Raises: LocalIOError, DiskFullError; OSError.
     """
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
         raise LocalIOError("the folder to receive into may not be written to")
-    missing = manifest.total - found.durable.total
+    missing = 0
+    for index, entry in enumerate(manifest.entries):
+        if entry.size and plan.staged(index) and index not in undecided:
+            start, end = manifest.span(index)
+            absent = entry.size - sum(b - a for a, b in found.durable.overlapping(start, end))
+            missing += max(0, absent - entry.holes)
     if not missing:
         return
     system = os.fstatvfs(folder)
@@ -89,24 +113,39 @@ def check_room(folder: int, manifest: Manifest, found: Found) -> None:
         raise DiskFullError(f"{needed} bytes are needed for it, and {free} are free")
 
 
-def _judge_journal(folder: int, manifest: Manifest, journal: JournalFile, said: JournalReader) -> Found:
-    tops = list(manifest.top_level)
-    if said.same_content:
-        if said.stage is Stage.COMMITTED and not all(_stands(folder, entry) for entry in tops):
-            # It was all here once; somebody has taken some of it away since.
-            return Found(journal=journal)
-        if said.stage is Stage.COMMITTING and not all(
-            disk.lstat(part_name(entry.path), folder) or _stands(folder, entry) for entry in tops
-        ):
-            return Found(journal=journal, leftovers=said.parts)
-        durable = said.durable if said.stage is Stage.RECEIVING else RangeSet([(0, manifest.total)])
-        return Found(journal=journal, begun=True, stage=said.stage, durable=durable, parts=said.parts)
-    return Found(journal=journal, leftovers=said.parts)
+def _judge_journal(folder: int, manifest: Manifest, found: Found, said: JournalReader) -> None:
+    found.leftovers = said.parts
+    if not said.same_content:
+        return
+    tops = [
+        (entry, _final_name(entry, said.exceptions.get(index)))
+        for index, entry in enumerate(manifest.entries)
+        if "/" not in entry.path and entry.kind != "omitted"
+    ]
+    wanted = [(entry, name) for entry, name in tops if name is not None]
+    if said.stage is Stage.COMMITTED and not all(_stands(folder, entry, name) for entry, name in wanted):
+        return  # it was all here once; somebody has taken some of it away since
+    if said.stage is Stage.COMMITTING and not all(
+        disk.lstat(part_name(entry.path), folder) or _stands(folder, entry, name) for entry, name in wanted
+    ):
+        return
+    found.begun, found.stage = True, said.stage
+    found.durable = said.durable if said.stage is Stage.RECEIVING else RangeSet([(0, manifest.total)])
+    found.parts, found.leftovers = said.parts, set()
+    found.exceptions = said.exceptions
 
 
-def _stands(folder: int, entry: Entry) -> bool:
-    """Whether something that may well be ``entry`` has its final name."""
-    found = disk.lstat(entry.path, folder)
+def _final_name(entry: Entry, exception: tuple[str, str] | None) -> str | None:
+    """Of something on the top level; None when it was not to be there."""
+    if exception is None:
+        return entry.path
+    outcome, path = exception
+    return (path or entry.path) if outcome == "received" else None
+
+
+def _stands(folder: int, entry: Entry, name: str) -> bool:
+    """Whether something that may well be ``entry`` has the name."""
+    found = disk.lstat(name, folder)
     if found is None:
         return False
     if entry.kind == "directory":
@@ -114,20 +153,49 @@ def _stands(folder: int, entry: Entry) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == entry.size
 
 
-def _check_targets(folder: int, manifest: Manifest, found: Found) -> None:
-    for entry in manifest.top_level:
-        target = disk.lstat(entry.path, folder)
-        if target is None:
+def _take_over(folder: int, manifest: Manifest, plan: Plan, found: Found) -> None:
+    """The fates of what an earlier run has named already, or decided not to name."""
+    staged = _staged(folder, manifest) if found.stage is Stage.COMMITTING else frozenset()
+    for index in range(len(manifest)):
+        if plan.fate(index) is Fate.OMITTED or index in staged:
             continue
-        part = disk.lstat(part_name(entry.path), folder)
-        # Ours once renaming has begun: the part has gone into it, or (where renaming is link and unlink) still is it.
-        renamed = part is None or (part.st_dev, part.st_ino) == (target.st_dev, target.st_ino)
-        if found.stage is Stage.RECEIVING or not renamed:
-            raise TargetExistsError(f"{escape(entry.path)} is already there")
+        found.published.add(index)
+        match found.exceptions.get(index):
+            case None | ("received", ""):
+                pass
+            case ("received", path):
+                plan.decide(index, Fate.RENAMED, name=path.rpartition("/")[2])
+            case ("kept", _):
+                plan.decide(index, Fate.KEPT)
+            case (outcome, text):
+                plan.fail(index, outcome, text)
 
 
-def _check_parts(folder: int, manifest: Manifest, found: Found) -> None:
-    for entry in manifest.top_level:
+def _staged(folder: int, manifest: Manifest) -> Set[int]:
+    """Entries of which there is something among the unfinished data."""
+    folders = disk.Folders(folder)
+    inside, staged = {""}, set()
+    try:
+        for index, entry in enumerate(manifest.entries):
+            parent, _, name = entry.path.rpartition("/")
+            if parent not in inside:
+                continue
+            components = parent.split("/") if parent else []
+            components[:1] = map(part_name, components[:1])
+            there = disk.lstat(name if parent else part_name(name), folders.get(components))
+            if there is not None:
+                staged.add(index)
+                if stat.S_ISDIR(there.st_mode):
+                    inside.add(entry.path)
+    finally:
+        folders.close()
+    return staged
+
+
+def _check_parts(folder: int, manifest: Manifest, plan: Plan, found: Found) -> None:
+    for index, entry in enumerate(manifest.entries):
+        if "/" in entry.path or not plan.staged(index):
+            continue
         name = part_name(entry.path)
         part = disk.lstat(name, folder)
         if part is None or name in found.leftovers:

@@ -11,61 +11,77 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from blake3 import blake3
 
-from midair.errors import IntegrityError, LocalIOError, RemoteProtocolError
+from midair.errors import DiskFullError, LocalIOError, MidairError
 from midair.transfer import disk
 from midair.transfer.failures import from_os
 from midair.transfer.inspection import Found
-from midair.transfer.journal import Committed, Committing, Dropped, Stage, durable_records, parts_records
+from midair.transfer.journal import (
+    AlikeFile,
+    Committed,
+    Committing,
+    Dropped,
+    Exceptional,
+    HollowRun,
+    Stage,
+    alike_records,
+    durable_records,
+    exceptions_records,
+    parts_records,
+)
 from midair.transfer.journal_file import JournalFile
-from midair.transfer.layout import journal_name, part_name
+from midair.transfer.layout import journal_name
 from midair.transfer.manifest import Manifest
-from midair.transfer.names import escape
-from midair.transfer.outcome import FileHashes
-from midair.transfer.runs import Runs
+from midair.transfer.matching import Matching
+from midair.transfer.names import UnacceptableName, check, escape
+from midair.transfer.outcome import Results
+from midair.transfer.plan import Fate, Plan
 from midair.transfer.staging import Staging, remove_parts
-from midair.transfer.wire import MAX_DIGESTS, Digest
+from midair.transfer.wire import Digest
 
-__all__ = ["SYNC_BYTES", "SYNC_SECONDS", "Intake"]
+__all__ = ["RESERVE_BYTES", "SYNC_BYTES", "SYNC_SECONDS", "Intake"]
 
 SYNC_BYTES = 64 << 20
 """Written and not yet durable, before a sync is wanted at once."""
 SYNC_SECONDS = 0.5
 """A sync is wanted this often anyway: a crash costs no more than what came in that time."""
+RESERVE_BYTES = 64 << 20
+"""Files from this size on get their room on the disk before anything is asked for."""
 
 _MAX_WAITING = 16
 _EMPTY = blake3().digest()
 
 
 class Intake:
-    """``write``, ``end_range`` and ``match`` are for the writing thread; what the syncing thread may call says so."""
+    """The first methods are for the writing thread; what the syncing thread may call says so."""
 
-    def __init__(self, folder: int, manifest: Manifest, found: Found, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: int, manifest: Manifest, plan: Plan, found: Found, results: Results, wake: Callable[[], None]
+    ) -> None:
         """``folder`` stays the caller's; the journal in ``found`` is taken over. ``wake`` asks for a sync."""
         self._folder = folder
         self._manifest = manifest
+        self._plan = plan
         self._found = found
+        self._results = results
         self._journal: JournalFile | None = found.journal
         self._wake = wake
-        self._staging = Staging(folder, manifest)
-        self._finishing = Staging(folder, manifest)
+        self._staging = Staging(folder, manifest, plan)
+        self._finishing = Staging(folder, manifest, plan)
         self.durable = found.durable
         """Virtual ranges on disk and in the journal; changed by the syncing thread only."""
 
         self._lock = threading.Lock()
-        self._runs = Runs()
+        self._matching = Matching(manifest)
         self._file = -1
         self._descriptor: int | None = None
-        self._unmatched: deque[Digest] = deque()
-        self.hashes = FileHashes(len(manifest))
-        """Of the files that this run has received whole."""
         self._dropped: set[int] = set()
         # What the next sync has to bring to the disk:
         self._complete: list[Digest] = []
+        self._hollow: list[HollowRun] = []
         self._left: list[int] = []
         self._closed: list[int] = []
         self.received = 0
@@ -79,59 +95,62 @@ class Intake:
         """Content for virtual offset ``position``. Raises: LocalIOError, DiskFullError, RemoteProtocolError."""
         for piece in self._manifest.pieces(position, position + len(data)):
             part, data = data[: piece.size], data[piece.size :]
-            entry = self._manifest.entries[piece.index]
-            if piece.index != self._file:
-                self._leave_file()
-                opened = self._staging.open_file(piece.index)
-                with self._lock:
-                    self._file, self._descriptor = piece.index, opened
-            assert self._descriptor is not None
+            descriptor = self._enter_file(piece.index)
             try:
-                disk.write_at(self._descriptor, part, piece.offset)
+                disk.write_at(descriptor, part, piece.offset)
             except OSError as error:
-                raise from_os(error, entry.path) from error
+                raise from_os(error, self._manifest.entries[piece.index].path) from error
             with self._lock:
-                digest = self._runs.feed(piece.index, piece.offset, part, entry.size)
                 self.received += piece.size
+                digest = self._matching.feed(piece, part)
                 if digest is not None:
                     self._complete.append(digest)
-                    if digest.start == 0:
-                        self.hashes.put(piece.index, digest.blake3)
-            if digest is not None:
-                self._unmatched.append(digest)
-        if len(self._unmatched) > MAX_DIGESTS:
-            raise RemoteProtocolError("the sender keeps its digests back")
+                    if (digest.start, digest.end) == (0, self._manifest.entries[piece.index].size):
+                        self._results.put_hash(piece.index, digest.blake3)
         if self.received - self._synced >= SYNC_BYTES:
             self._wake()
 
+    def hole(self, file: int, start: int, end: int) -> None:
+        """From offset ``start`` to ``end`` the file has no content. Raises: LocalIOError, DiskFullError."""
+        with self._lock:
+            digest = self._matching.cut()
+            if digest is not None:
+                self._complete.append(digest)
+        descriptor = self._enter_file(file)
+        try:
+            disk.clear(descriptor, start, end)
+        except OSError as error:
+            raise from_os(error, self._manifest.entries[file].path) from error
+        with self._lock:
+            self._hollow.append(HollowRun(file, start, end))
+
     def match(self, theirs: list[Digest]) -> None:
         """The sender's digests. Raises: IntegrityError, RemoteProtocolError."""
-        for digest in theirs:
-            if not self._unmatched:
-                raise RemoteProtocolError("the sender sent a digest of what it has not sent")
-            ours = self._unmatched.popleft()
-            if (ours.file, ours.start, ours.end) != (digest.file, digest.start, digest.end):
-                raise RemoteProtocolError("the sender sent a digest of something else")
-            if ours.blake3 != digest.blake3:
-                self.drop(ours.file)
-                name = self._manifest.entries[ours.file].path
-                raise IntegrityError(
-                    f"{escape(name)} did not arrive as it was read",
-                    hint="Run the same command again: what is in doubt is fetched anew.",
-                )
+        self._judge(self._matching.match(theirs))
 
     def end_range(self, theirs: list[Digest]) -> None:
         """A range has come to its end, with its last digests. Raises: IntegrityError, RemoteProtocolError."""
-        if (digest := self._runs.open_run()) is not None:
-            self._unmatched.append(digest)
-        self.match(theirs)
-        if self._unmatched:
-            raise RemoteProtocolError("the sender left out a digest")
+        self._judge(self._matching.end_range(theirs))
+
+    def _judge(self, differs: int | None) -> None:
+        if differs is not None:
+            self.drop(differs)
+            raise self._matching.doubt(differs)
 
     def drop(self, file: int) -> None:
         """Nothing of this file is to be relied on; the journal says so when the syncing thread comes to it."""
         with self._lock:
             self._dropped.add(file)
+            self._matching.abandon(file)
+
+    def _enter_file(self, index: int) -> int:
+        if index != self._file:
+            self._leave_file()
+            opened = self._staging.open_file(index)
+            with self._lock:
+                self._file, self._descriptor = index, opened
+        assert self._descriptor is not None
+        return self._descriptor
 
     def _leave_file(self) -> None:
         with self._lock:
@@ -147,33 +166,90 @@ class Intake:
 
     # -- the syncing thread --
 
-    def prepare(self) -> None:
-        """Once the offer is accepted: a journal, and the top-level parts. Raises: MidairError."""
-        journal = self._journal
-        if journal is None:
-            journal = self._journal = JournalFile.create(self._folder, journal_name(self._manifest.entries[0].path))
-            self._refuse_twins(journal)
-        if not self._found.begun:
-            remove_parts(self._folder, self._found.leftovers)
-            journal.begin(self._manifest.id)
-        if self._found.stage is Stage.RECEIVING:
-            self._staging.create(self._found.present)
-            names = (part_name(entry.path) for entry in self._manifest.top_level)
-            unrecorded = [name for name in names if name not in self._found.parts]
-            if unrecorded:
-                # Before anything is in them: a part that no journal names is only taken for ours while it is empty.
-                journal.append(parts_records(unrecorded))
-                self._staging.sync_folder()
+    def prepare(self, alike: Iterable[AlikeFile]) -> None:
+        """Once it is decided what is wanted: a journal, the top-level parts, room for what is large. ``alike`` are
+        files that hashes have shown to be identical. What this file system cannot bear fails in the plan.
 
-    def _refuse_twins(self, journal: JournalFile) -> None:
+        Raises: MidairError; then nothing of a transfer that was not begun before is left.
+        """
+        created: list[str] = []
+        begun = self._found.begun
+        if self._journal is None:
+            self._journal = JournalFile.create(self._folder, journal_name(self._manifest.entries[0].path))
+            begun = True
+        try:
+            self._refuse_twins()
+            if self._found.stage is Stage.RECEIVING:
+                self._fail_what_cannot_be()
+            if not self._found.begun:
+                begun = True
+                remove_parts(self._folder, self._found.leftovers)
+                self._journal.begin(self._manifest.id)
+            if self._found.stage is Stage.RECEIVING:
+                self._create_parts(created)
+                if records := alike_records(list(alike)):
+                    self._journal.append(records)
+                self._reserve()
+        except MidairError:
+            if begun and not self._found.begun:
+                remove_parts(self._folder, created)
+                self._journal.remove()
+            raise
+
+    def _refuse_twins(self) -> None:
         """Where the file system would put two files into one. Raises: LocalIOError."""
         twins = self._manifest.twins
         if twins is not None and disk.folds_case(journal_name(self._manifest.entries[0].path), self._folder):
-            journal.remove()
             raise LocalIOError(
                 f"{escape(twins[0])} and {escape(twins[1])} would be the same file in the folder to receive into",
                 hint="Receive into a folder whose file system tells upper from lower case.",
             )
+
+    def _fail_what_cannot_be(self) -> None:
+        """Files too large for the file system, and names it does not take, as on FAT."""
+        assert self._journal is not None
+        entries = self._manifest.entries
+        for index, entry in enumerate(entries):
+            if entry.size >= 1 << 31 and self._plan.staged(index) and not self._journal.holds(entry.size):
+                self._plan.fail(index, "unsupported", "the receiver's file system takes no file so large")
+        if self._manifest.for_windows or disk.takes_any_name(self._folder):
+            return
+        bad: set[str] = set()
+        for index, entry in enumerate(entries):
+            parent, _, name = entry.path.rpartition("/")
+            try:
+                check(name, windows=True)
+                fine = parent not in bad
+            except UnacceptableName:
+                fine = False
+            if not fine:
+                bad.add(entry.path)
+                if self._plan.staged(index):
+                    self._plan.fail(index, "unsupported", "the receiver's file system does not take this name")
+
+    def _create_parts(self, created: list[str]) -> None:
+        assert self._journal is not None
+        self._staging.create(self._found.present, created)
+        unrecorded = [name for name in created if name not in self._found.parts]
+        if unrecorded:
+            # Before anything is in them: a part that no journal names is only taken for ours while it is empty.
+            self._journal.append(parts_records(unrecorded))
+            self._staging.sync_folder()
+
+    def _reserve(self) -> None:
+        """Raises: DiskFullError, LocalIOError."""
+        for index, entry in enumerate(self._manifest.entries):
+            if entry.size < RESERVE_BYTES or entry.holes or not self._plan.staged(index):
+                continue
+            if self.durable.covers(*self._manifest.span(index)):
+                continue
+            descriptor = self._staging.open_file(index)
+            try:
+                disk.reserve(descriptor, entry.size)
+            except OSError as error:
+                raise DiskFullError(f"there is no room left for {escape(entry.path)}") from error
+            finally:
+                os.close(descriptor)
 
     def sync(self) -> bool:
         """Bring what has been written to the disk and then into the journal; whether there was anything.
@@ -185,8 +261,9 @@ class Intake:
             return False
         with self._lock:
             runs, self._complete = self._complete, []
-            if self._descriptor is not None and (run := self._runs.open_run()) is not None:
+            if self._descriptor is not None and (run := self._matching.open_run()) is not None:
                 runs.append(run)
+            hollow, self._hollow = self._hollow, []
             left, self._left = self._left, []
             closed, self._closed = self._closed, []
             current = os.dup(self._descriptor) if self._descriptor is not None else None
@@ -194,17 +271,21 @@ class Intake:
             dropped = frozenset(self._dropped)
         if current is not None:
             left.append(current)
-        if received != self._synced:
+        news = received != self._synced or bool(hollow)
+        if news:
             self._bring_to_disk(left, closed)
+            runs = [run for run in runs if run.file not in dropped]
+            hollow = [run for run in hollow if run.file not in dropped]
+            if runs or hollow:
+                self._journal.append(durable_records(runs, hollow))
+            vouched: list[Digest | HollowRun] = [*runs, *hollow]
+            for part in vouched:
+                base = self._manifest.start(part.file)
+                self.durable.add(base + part.start, base + part.end)
         else:
             _close(left)
-        news = received != self._synced
-        runs = [run for run in runs if run.file not in dropped]
-        if news and runs:
-            self._journal.append(durable_records(runs))
-            for run in runs:
-                base = self._manifest.start(run.file)
-                self.durable.add(base + run.start, base + run.end)
+        for file in dropped:
+            self.durable.subtract(*self._manifest.span(file))
         self._synced = received
         return news
 
@@ -244,18 +325,32 @@ class Intake:
         Raises: MidairError.
         """
         assert self._journal is not None
-        if self._found.stage is Stage.RECEIVING:
-            self._finishing.finish(alive)
+        if self._found.stage is not Stage.COMMITTED:
+            self._discard_what_gets_no_name()
+            self._finishing.finish(alive, self._found.published)
             if not alive():
                 return False
-            self._journal.append([Committing()])
-        if self._found.stage is not Stage.COMMITTED:
+            self._journal.append([*exceptions_records(self._exceptions()), Committing()])
             self._finishing.publish()
             self._journal.append([Committed()])
         for index, entry in enumerate(self._manifest.entries):
-            if entry.kind == "file" and not entry.size:
-                self.hashes.put(index, _EMPTY)
+            if entry.kind == "file" and not entry.size and self._plan.fate(index) is not Fate.FAILED:
+                self._results.put_hash(index, _EMPTY)
         return True
+
+    def _discard_what_gets_no_name(self) -> None:
+        """Unfinished data of files that failed, or that an earlier run began and this one does not want."""
+        for index, entry in enumerate(self._manifest.entries):
+            if entry.kind not in ("file", "symlink") or self._plan.staged(index):
+                continue
+            if self._found.begun or index in self._dropped:
+                self._finishing.discard(index)
+
+    def _exceptions(self) -> list[Exceptional]:
+        """What a later run could not tell by looking, and what it would read of an earlier one that holds no more."""
+        exceptions = {index: Exceptional(index, "received", "") for index in self._found.exceptions}
+        exceptions.update((index, Exceptional(index, *self._plan.result(index))) for index in self._plan.exceptions())
+        return list(exceptions.values())
 
     def forget(self) -> None:
         """The sender knows that all is committed: the journal has done its work. Raises: LocalIOError."""
@@ -276,7 +371,7 @@ class Intake:
     @property
     def bytes_hashed(self) -> int:
         """In this run."""
-        return self._runs.bytes_hashed
+        return self._matching.bytes_hashed
 
 
 def _close(descriptors: list[int]) -> None:

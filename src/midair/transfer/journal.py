@@ -1,6 +1,6 @@
 """What a receiver writes down, so that a later run knows what it can rely on. Bytes and values only.
 
-    file      "midair journal 1\\n", then records
+    file      "midair journal 2\\n", then records
     record    payload length, 32 bits | check, 8 bytes | payload (msgpack)
 
 A check is BLAKE3 over the check before it and the payload. So a record counts only where it was written, after the
@@ -9,7 +9,10 @@ records it was written after; reading ends at the first that does not fit, which
     Begun        whose content it is; the first record
     Parts        names we have created on the top level; only these are ever written to or removed
     Durable      runs of files whose bytes had reached the disk before the record was written
+    Hollow       the same of holes: there is nothing to hash in them
     Dropped      nothing of this file can be relied on
+    Alike        files that stood there already, found by their hash to be what the sender has; as they were then
+    Exceptions   what became of entries that are not, or not as they are called, among what is to be renamed
     Committing   everything is durable, verified and dressed; only the renaming is left
     Committed    everything has its final name
 """
@@ -17,7 +20,7 @@ records it was written after; reading ends at the first that does not fit, which
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Annotated
 
@@ -32,23 +35,33 @@ from midair.transfer.wire import Digest
 
 __all__ = [
     "MAGIC",
+    "Alike",
+    "AlikeFile",
     "Begun",
     "Committed",
     "Committing",
     "Dropped",
     "Durable",
+    "Exceptional",
+    "Exceptions",
+    "Hollow",
+    "HollowRun",
     "JournalReader",
     "JournalWriter",
     "Parts",
     "Record",
     "Stage",
+    "alike_records",
     "durable_records",
+    "exceptions_records",
     "parts_records",
 ]
 
-MAGIC = b"midair journal 1\n"
+MAGIC = b"midair journal 2\n"
 MAX_RECORD_BYTES = 1 << 20
 _BATCH = 2048
+_TEXT_BATCH = 64
+"""Exceptions carry a path or an explanation of up to 4 KiB each."""
 _CHECK_BYTES = 8
 _HEADER = struct.Struct(f"!I{_CHECK_BYTES}s")
 
@@ -81,7 +94,37 @@ class Committed(_Record, frozen=True, tag=6):
     pass
 
 
-Record = Begun | Parts | Durable | Dropped | Committing | Committed
+class HollowRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    file: int
+    start: int
+    end: int
+
+
+class Hollow(_Record, frozen=True, tag=7):
+    runs: list[HollowRun]
+
+
+class AlikeFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    file: int
+    mtime_ns: int
+    inode: int
+
+
+class Alike(_Record, frozen=True, tag=8):
+    files: list[AlikeFile]
+
+
+class Exceptional(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    file: int
+    outcome: str
+    text: str
+
+
+class Exceptions(_Record, frozen=True, tag=9):
+    entries: list[Exceptional]
+
+
+Record = Begun | Parts | Durable | Hollow | Dropped | Alike | Exceptions | Committing | Committed
 
 
 class Stage(IntEnum):
@@ -92,14 +135,27 @@ class Stage(IntEnum):
     COMMITTED = 2
 
 
-def durable_records(runs: list[Digest]) -> list[Record]:
-    """``runs`` in records of bounded size."""
-    return [Durable(runs[i : i + _BATCH]) for i in range(0, len(runs), _BATCH)]
+def durable_records(runs: list[Digest], hollow: list[HollowRun]) -> list[Record]:
+    """What the next sync has made durable, in records of bounded size."""
+    return [
+        *(Durable(runs[i : i + _BATCH]) for i in range(0, len(runs), _BATCH)),
+        *(Hollow(hollow[i : i + _BATCH]) for i in range(0, len(hollow), _BATCH)),
+    ]
 
 
 def parts_records(names: list[str]) -> list[Record]:
     """``names`` in records of bounded size."""
     return [Parts(names[i : i + _BATCH]) for i in range(0, len(names), _BATCH)]
+
+
+def alike_records(files: list[AlikeFile]) -> list[Record]:
+    """``files`` in records of bounded size."""
+    return [Alike(files[i : i + _BATCH]) for i in range(0, len(files), _BATCH)]
+
+
+def exceptions_records(entries: list[Exceptional]) -> list[Record]:
+    """``entries`` in records of bounded size."""
+    return [Exceptions(entries[i : i + _TEXT_BATCH]) for i in range(0, len(entries), _TEXT_BATCH)]
 
 
 class JournalWriter:
@@ -143,6 +199,9 @@ class JournalReader:
         self.durable = RangeSet()
         """Virtual ranges that can be relied on, as far as the journal knows."""
         self.stage = Stage.RECEIVING
+        self.alike: dict[int, AlikeFile] = {}
+        self.exceptions: dict[int, tuple[str, str]] = {}
+        """``(outcome, text)`` of entries."""
 
     @property
     def same_content(self) -> bool:
@@ -200,20 +259,29 @@ class JournalReader:
                 return False
             case Parts(names):
                 self.parts.update(names)
-            case Durable(runs):
+            case Durable(runs) | Hollow(runs):
                 return not self.same_content or self._add(runs)
             case Dropped(file):
                 return not self.same_content or self._drop(file)
+            case Alike(files):
+                self.alike.update((file.file, file) for file in files)
+            case Exceptions(entries):
+                self.exceptions.update((entry.file, (entry.outcome, entry.text)) for entry in entries)
             case Committing():
                 self.stage = Stage.COMMITTING
             case Committed():
                 self.stage = Stage.COMMITTED
         return True
 
-    def _add(self, runs: list[Digest]) -> bool:
+    def _add(self, runs: Sequence[Digest | HollowRun]) -> bool:
         entries = self._manifest.entries
         for run in runs:
-            if run.file >= len(entries) or run.start >= run.end or run.end > entries[run.file].size:
+            if (
+                not 0 <= run.file < len(entries)
+                or run.start < 0
+                or run.start >= run.end
+                or run.end > entries[run.file].size
+            ):
                 return False
         for run in runs:
             base = self._manifest.start(run.file)

@@ -109,6 +109,11 @@ class JournalFile:
         self._writer = JournalWriter()
         self.append([Begun(manifest_id)])
 
+    def holds(self, size: int) -> bool:
+        """Whether the file system takes files of ``size`` bytes at all."""
+        assert self._descriptor is not None
+        return disk.holds(self._descriptor, size)
+
     def append(self, records: list[Record]) -> None:
         """They are durable when this returns. Raises: LocalIOError, DiskFullError."""
         assert self._descriptor is not None

@@ -47,6 +47,8 @@ class LinkLimits:
     """Give up after so long without a record from the other side: six lost pings."""
     stall: float = 120.0
     """Give up when one record cannot be sent in this time. Records shrink on a slow path, see the sender."""
+    quiet: float = 3.0
+    """Say that the other side is being waited for after so long without anything from it that brings us forward."""
     linger: float = 2.0
     """How long the end may take."""
     cancel: float = 1.0
@@ -56,9 +58,18 @@ class LinkLimits:
 class Link:
     """``start`` first, ``close`` last, from one thread; ``receive`` from one thread; everything else from any."""
 
-    def __init__(self, channel: Channel, limits: LinkLimits | None = None) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        limits: LinkLimits | None = None,
+        *,
+        on_quiet: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """``on_quiet`` is told, from another thread, when something is expected and nothing has come for so long."""
         self._channel = channel
         self.limits = limits or LinkLimits()
+        self._on_quiet = on_quiet
+        self._said_quiet = False
         self._sending = threading.Lock()
         self._last_sent = time.monotonic()
         self._send_began: float | None = None
@@ -118,17 +129,19 @@ class Link:
             self._receive_began = None
 
     def expect(self, seconds: float | None) -> None:
-        """From now on ``moved`` must be called at least every so many seconds of waiting in ``receive``; None: not so.
+        """From now on ``moved`` must be called at least every so many seconds of waiting in ``receive``; None: nothing
+        is expected. Infinity: whenever it may be.
 
         Saying the same again is not a new start.
         """
         if seconds != self._patience:
-            self._moved = time.monotonic()
+            self.moved()
             self._patience = seconds
 
     def moved(self) -> None:
         """Something has come that brings the transfer forward."""
         self._moved = time.monotonic()
+        self._said_quiet = False
 
     def end_within(self, seconds: float) -> None:
         """Whatever blocks then is woken with ConnectionLostError."""
@@ -197,8 +210,16 @@ class Link:
             if (why := self._judge(now)) is not None:
                 self._given_up = self._given_up or why
                 self._channel.abort()
-            elif now - self._last_sent >= self.limits.ping:
+                continue
+            self._tell_quiet(now)
+            if now - self._last_sent >= self.limits.ping:
                 self._ping()
+
+    def _tell_quiet(self, now: float) -> None:
+        waiting = self._receive_began is not None and self._patience is not None and self._deadline is None
+        if waiting and not self._said_quiet and now - self._moved >= self.limits.quiet:
+            self._said_quiet = True
+            self._on_quiet(now - self._moved)
 
     def _judge(self, now: float) -> str | None:
         """Why this has taken too long, if it has."""

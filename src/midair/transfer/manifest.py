@@ -1,13 +1,17 @@
-"""What is sent, as a list: files and folders, their sizes and times, in an order that both sides share.
+"""What is sent, as a list: files, folders and links, their sizes and times, in an order that both sides share.
 
 The files are one virtual run of bytes in manifest order: file 1 begins where file 0 ends. Offsets in it are called
-virtual; a position inside of one file is called an offset of that file. Folders and empty files take no room in it.
+virtual; a position inside of one file is called an offset of that file. What is no file takes no room in it.
 
-    entry      [path, kind, size, mtime_ns, mode, identity]          msgpack; a MANIFEST record holds a list of them
-    id         BLAKE3, 16 bytes, over the entries encoded one by one
+    entry      [path, kind, size, mtime_ns, mode, identity, holes, detail]   msgpack; a MANIFEST record holds a list
+    id         BLAKE3, 16 bytes, over the entries encoded one by one, as if none had holes
 
 The identity is an opaque token for *this very file on the sender*: a journal knows by it that the source it began with
-is the source now offered, where size and time alone could lie.
+is the source now offered, where size and time alone could lie. Holes are left out of the id because a file system may
+find more or fewer of them in the same file from one day to the next.
+
+What is ``omitted`` stands at the sender and is not sent: a link that leads elsewhere, a pipe, a socket. It is in the
+list so that both sides can name it.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from blake3 import blake3
 from msgspec import Meta
 
 from midair.transfer.layout import check_layout
-from midair.transfer.names import NameRules, UnacceptableName, escape
+from midair.transfer.names import MAX_PATH_BYTES, NameRules, UnacceptableName, escape, link_fault
 
 __all__ = [
     "ID_BYTES",
@@ -49,7 +53,7 @@ MANIFEST_RECORD_BYTES = 256 << 10
 """One MANIFEST record, at most; a single entry is well below."""
 ID_BYTES = 16
 
-Kind = Literal["file", "directory"]
+Kind = Literal["file", "directory", "symlink", "omitted"]
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -59,12 +63,16 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Relative, with ``/`` between the components."""
     kind: Kind
     size: Annotated[int, Meta(ge=0, le=MAX_TOTAL)]
-    """Bytes; 0 for a folder."""
+    """Bytes; 0 for what is no file."""
     mtime_ns: Annotated[int, Meta(ge=-(1 << 62), le=(1 << 62))]
     """Since 1970, as stat gives it."""
     mode: Annotated[int, Meta(ge=0, le=0o777)]
     """Permission bits only."""
     identity: Annotated[bytes, Meta(max_length=16)] = b""
+    holes: Annotated[int, Meta(ge=0, le=MAX_TOTAL)] = 0
+    """Bytes of ``size`` that lie in holes, as far as the sender's file system tells; they need no room on a disk."""
+    detail: Annotated[str, Meta(max_length=MAX_PATH_BYTES)] = ""
+    """Of a symbolic link, where it points; of what is omitted, why, in words."""
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -78,14 +86,14 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 class Manifest:
     """A list of entries that has been found good."""
 
-    def __init__(
-        self, entries: Sequence[Entry], starts: array[int], manifest_id: bytes, twins: tuple[str, str] | None
-    ) -> None:
+    def __init__(self, entries: Sequence[Entry], starts: array[int], manifest_id: bytes, rules: NameRules) -> None:
         """Use :class:`ManifestBuilder`."""
         self.entries = entries
         self.id = manifest_id
-        self.twins = twins
+        self.twins = rules.twins
         """Two names that differ only in case or accents, if there are any."""
+        self.for_windows = rules.for_windows
+        """Whether the names are also good where the rules of Windows hold, as on FAT."""
         self._starts = starts
         self.total: int = starts[-1]
         """Bytes of content in all."""
@@ -93,10 +101,9 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.entries)
 
-    @property
-    def files(self) -> int:
-        """How many files there are, empty ones among them."""
-        return sum(entry.kind == "file" for entry in self.entries)
+    def count(self, kind: Kind) -> int:
+        """How many entries are of this kind."""
+        return sum(entry.kind == kind for entry in self.entries)
 
     @property
     def top_level(self) -> Iterator[Entry]:
@@ -106,6 +113,10 @@ class Manifest:
     def start(self, index: int) -> int:
         """The virtual offset at which entry ``index`` begins."""
         return self._starts[index]
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Where entry ``index`` begins and ends, in virtual offsets."""
+        return self._starts[index], self._starts[index + 1]
 
     def locate(self, position: int) -> tuple[int, int]:
         """``(index, offset)`` of the byte at virtual offset ``position``, which is below ``total``."""
@@ -146,9 +157,9 @@ class ManifestBuilder:
         if len(self._entries) >= MAX_ENTRIES:
             raise UnacceptableName(f"there are more than {MAX_ENTRIES} files and folders")
         self._rules.add(entry.path, directory=entry.kind == "directory")
-        if entry.kind == "directory" and entry.size:
-            raise UnacceptableName(f"the folder {escape(entry.path)} has a size")
-        encoded = self._encoder.encode(entry)
+        if (fault := _fault(entry)) is not None:
+            raise UnacceptableName(f"{escape(entry.path)} {fault}")
+        encoded = self._encoder.encode(msgspec.structs.replace(entry, holes=0) if entry.holes else entry)
         self._paths_bytes += len(encoded)
         end = self._starts[-1] + entry.size
         if end > MAX_TOTAL or self._paths_bytes > MAX_PATHS_BYTES:
@@ -165,7 +176,23 @@ class ManifestBuilder:
         if not self._entries:
             raise UnacceptableName("there is nothing in it")
         check_layout([entry.path for entry in self._entries if "/" not in entry.path])
-        return Manifest(self._entries, self._starts, self._hasher.digest(ID_BYTES), self._rules.twins)
+        return Manifest(self._entries, self._starts, self._hasher.digest(ID_BYTES), self._rules)
+
+
+def _fault(entry: Entry) -> str | None:
+    if entry.kind == "file":
+        if entry.holes > entry.size:
+            return "has more holes than bytes"
+        return "is a file with a detail" if entry.detail else None
+    if entry.size or entry.holes:
+        return "has a size and is no file"
+    match entry.kind:
+        case "directory":
+            return "is a folder with a detail" if entry.detail else None
+        case "symlink":
+            return link_fault(entry.path, entry.detail)
+        case "omitted":
+            return None
 
 
 _decoder = msgspec.msgpack.Decoder(Annotated[list[Entry], Meta(max_length=MANIFEST_RECORD_BYTES)])

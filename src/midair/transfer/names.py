@@ -26,7 +26,10 @@ __all__ = [
     "UnacceptableName",
     "check",
     "escape",
+    "escape_lines",
     "fold",
+    "link_fault",
+    "numbered",
 ]
 
 MAX_COMPONENT_BYTES = 255
@@ -93,6 +96,45 @@ def _windows_fault(component: str) -> str | None:
     return None
 
 
+def link_fault(path: str, target: str) -> str | None:
+    """Why the symbolic link at ``path`` may not point to ``target``; None when it may.
+
+    It has to stay in the folder of this transfer that holds it, whatever else is a link there: so it is relative, and
+    all its ``..`` stand in front, where each leads to a folder that is known to be one.
+    """
+    folders = path.count("/")
+    try:
+        size = len(target.encode())
+    except UnicodeEncodeError:
+        return "points to a name that is not valid Unicode"
+    if not target or size > MAX_PATH_BYTES:
+        return "points nowhere" if not target else f"points to a name longer than {MAX_PATH_BYTES} bytes"
+    if target.startswith("/"):
+        return "points to an absolute path"
+    if any(c == "\\" or (unicodedata.category(c) in _FORMAT and c not in _JOINERS) for c in target):
+        return "points to a name with characters that are not safe"
+    climbed, below = 0, False
+    for component in target.split("/"):
+        if component == "..":
+            climbed += 1
+            if below or climbed >= folders:
+                return "points out of the folder that is sent"
+        elif component not in ("", "."):
+            below = True
+    return None if folders else "points out of the folder that is sent"
+
+
+def numbered(name: str, number: int) -> str | None:
+    """``name`` with a number before its ending, ``a-1.txt`` for ``a.txt``; None where that would be too long."""
+    stem, dot, ending = name.rpartition(".")
+    if not stem.strip(".") or not ending.isalnum():
+        stem, dot, ending = name, "", ""
+    elif stem.endswith(".tar") and stem != ".tar":
+        stem, ending = stem[:-4], f"tar.{ending}"
+    result = f"{stem}-{number}{dot}{ending}"
+    return result if len(result.encode()) <= MAX_COMPONENT_BYTES else None
+
+
 def fold(path: str) -> str:
     """The same text for all names that some file system takes for one (Unicode's canonical caseless match, D145)."""
     if path.isascii():
@@ -111,10 +153,13 @@ class NameRules:
         self._folders: set[str] = set()
         self.twins: tuple[str, str] | None = None
         """The first two names that some file system takes for one, if there are any."""
+        self.for_windows = True
+        """Whether all names are also good where the rules of Windows hold."""
 
     def add(self, path: str, *, directory: bool) -> None:
         """Raises: UnacceptableName."""
         components = check(path, windows=self._windows)
+        self.for_windows = self.for_windows and _windows_fault(components[-1]) is None
         if len(components) > 1 and path.rpartition("/")[0] not in self._folders:
             raise UnacceptableName(f"{escape(path)} lies in something that is not a folder of this transfer")
         folded = fold(path)
@@ -142,6 +187,14 @@ def escape(text: str, limit: int = 256) -> str:
     cut = text if len(text) <= limit else text[: limit // 2] + "…" + text[-(limit // 2) :]
     shown = cut if cut.isascii() and cut.isprintable() else "".join(map(_shown, cut))
     return shown if len(shown) <= limit else shown[: limit // 2] + "…" + shown[len(shown) - (limit - limit // 2 - 1) :]
+
+
+def escape_lines(text: str) -> str:
+    """``text`` of several lines safe to show on a terminal: line ends and tabs stay, the rest is as in ``escape``."""
+    return "\n".join(
+        "\t".join("".join(map(_shown, part)) for part in line.split("\t"))
+        for line in text.replace("\r\n", "\n").split("\n")
+    )
 
 
 def _shown(char: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from midair.errors import IncompatibleError, RemoteProtocolError
 from midair.transfer import wire
 from midair.transfer.manifest import Manifest, ManifestBuilder, decode_entries
-from midair.transfer.names import UnacceptableName
+from midair.transfer.names import UnacceptableName, check, escape
 
 __all__ = ["OfferReader"]
 
@@ -17,8 +17,8 @@ class OfferReader:
         self._announced: wire.Announce | None = None
         self._builder: ManifestBuilder | None = None
 
-    def take_announce(self, message: wire.Announce) -> None:
-        """Raises: IncompatibleError, RemoteProtocolError."""
+    def take_announce(self, message: wire.Announce) -> wire.StreamOffer | None:
+        """The whole offer, if it is one of a stream. Raises: IncompatibleError, RemoteProtocolError."""
         if message.version != wire.VERSION:
             raise IncompatibleError(
                 f"the sender speaks version {message.version} of the transfer, we speak {wire.VERSION}",
@@ -27,7 +27,11 @@ class OfferReader:
         if self._announced is not None:
             raise RemoteProtocolError("the sender made two offers")
         self._announced = message
-        self._builder = ManifestBuilder()
+        if message.stream is None:
+            self._builder = ManifestBuilder()
+        else:
+            _check_stream(message, message.stream)
+        return message.stream
 
     def take_manifest(self, payload: memoryview) -> Manifest | None:
         """The manifest, once it is whole. Raises: RemoteProtocolError."""
@@ -46,3 +50,13 @@ class OfferReader:
             raise RemoteProtocolError("the sender's list of files is not the one it announced")
         self._builder = None
         return manifest
+
+
+def _check_stream(message: wire.Announce, stream: wire.StreamOffer) -> None:
+    if message.entries != 1 or message.total > (wire.MAX_TEXT_BYTES if stream.kind == "text" else 0):
+        raise RemoteProtocolError("the sender's stream is not what it can be")
+    try:
+        if len(check(stream.name)) != 1:
+            raise UnacceptableName(f"{escape(stream.name)} names a folder, too")
+    except UnacceptableName as error:
+        raise RemoteProtocolError(f"the offer is refused: {error}") from error

@@ -3,68 +3,120 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import overload
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, overload
 
-from midair.transfer.manifest import Manifest
+from midair import events
+from midair.transfer.manifest import Entry
 
-__all__ = ["FileHashes", "FileOutcome", "FileOutcomes", "Offer", "Outcome"]
+__all__ = ["STORED", "FileOutcome", "FileOutcomes", "Offer", "Outcome", "Results", "finished_events"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """What the other side wants to send, for somebody to say yes or no to."""
 
+    kind: Literal["files", "stream", "text"] = "files"
     manifest_id: bytes
     """16 bytes; the same for the same content from the same source."""
     files: int
+    """Files and links; of a stream or a text, 1."""
     directories: int
-    bytes: int
+    bytes: int | None
+    """None when nobody knows: a stream."""
     names: tuple[str, ...]
     """All top-level names, safe to show."""
     durable: int
     """Bytes of content that are here already, from an earlier run."""
+    present: int = 0
+    """Files and links under whose name something stands here already, the same or not."""
     withdrawn: Callable[[], bool] = lambda: False
     """True once nobody waits for the answer any more: the sender has gone, or we were cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """One file that the receiver has committed."""
+    """What became of one file or link, or of a folder that was renamed or not taken."""
 
     name: str
-    """Its relative path, as it came: not safe to show unescaped."""
+    """Its relative path, as it was offered: not safe to show unescaped."""
     bytes: int
     blake3: str | None
     """Hex; None where no single run hashed all of it."""
     outcome: str = "received"
+    """``received``; ``identical``, it was there already; ``kept``, something else was there and stays; ``omitted``, the
+    sender does not send such things; ``source-changed`` or ``local-io``, the sender could not read it to its end;
+    ``unsupported``, the receiver's file system cannot bear it."""
+    text: str = ""
+    """Why not; of what is received, the path it is stored under when that is another. Not safe to show unescaped."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether its content stands at the receiver."""
+        return self.outcome in STORED
 
 
-class FileHashes:
-    """BLAKE3 of whole files, where they are known, in 33 bytes for each entry of a manifest."""
+STORED = frozenset({"received", "identical"})
 
-    def __init__(self, entries: int) -> None:
-        self._known = bytearray(entries)
-        self._hashes = bytearray(32 * entries)
 
-    def put(self, index: int, digest: bytes) -> None:
+class Results:
+    """What became of the entries of a manifest, with the BLAKE3 of whole files where it is known."""
+
+    def __init__(self, entries: Sequence[Entry] = ()) -> None:
+        self._entries = entries
+        self._known = bytearray(len(entries))
+        self._hashes = bytearray(32 * len(entries))
+        self._exceptions: dict[int, tuple[str, str]] = {}
+
+    def put_hash(self, index: int, digest: bytes) -> None:
         """``digest`` has 32 bytes."""
         self._known[index] = 1
         self._hashes[32 * index : 32 * index + 32] = digest
 
-    def get(self, index: int) -> bytes | None:
+    def hash(self, index: int) -> bytes | None:
         """None where it is not known."""
         return bytes(self._hashes[32 * index : 32 * index + 32]) if self._known[index] else None
 
+    def put(self, index: int, outcome: str, text: str) -> None:
+        if outcome != "received" or text:
+            self._exceptions[index] = (outcome, text)
+
+    def indices(self) -> array[int]:
+        """The entries that have a result: all but the folders that were simply taken."""
+        return array("L", (i for i, e in enumerate(self._entries) if e.kind != "directory" or i in self._exceptions))
+
+    def counts(self, total: int) -> dict[str, int]:
+        """How many of ``total`` results there are of each outcome."""
+        counts = Counter(outcome for outcome, _ in self._exceptions.values())
+        counts["received"] += total - len(self._exceptions)
+        return {outcome: count for outcome, count in sorted(counts.items()) if count}
+
+    def not_stored(self) -> Iterator[FileOutcome]:
+        """In no particular order."""
+        for index, (outcome, _) in self._exceptions.items():
+            if outcome not in STORED:
+                yield self.of(index)
+
+    def of(self, index: int) -> FileOutcome:
+        entry, digest = self._entries[index], self.hash(index)
+        outcome, text = self._exceptions.get(index, ("received", ""))
+        return FileOutcome(
+            name=entry.path,
+            bytes=entry.size,
+            blake3=None if digest is None else digest.hex(),
+            outcome=outcome,
+            text=text,
+        )
+
 
 class FileOutcomes(Sequence[FileOutcome]):
-    """The outcome of every file of a manifest, made when it is looked at: there may be a million."""
+    """The outcome of every entry that has one, made when it is looked at: there may be a million."""
 
-    def __init__(self, manifest: Manifest, hashes: FileHashes) -> None:
-        self._entries = manifest.entries
-        self._hashes = hashes
-        self._indices = array("L", (i for i, entry in enumerate(manifest.entries) if entry.kind == "file"))
+    def __init__(self, results: Results | None = None) -> None:
+        self._results = results = results or Results()
+        self._indices = results.indices()
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -77,15 +129,19 @@ class FileOutcomes(Sequence[FileOutcome]):
 
     def __getitem__(self, place: int | slice) -> FileOutcome | Sequence[FileOutcome]:
         if isinstance(place, slice):
-            return tuple(map(self._outcome, self._indices[place]))
-        return self._outcome(self._indices[place])
+            return tuple(map(self._results.of, self._indices[place]))
+        return self._results.of(self._indices[place])
 
     def __iter__(self) -> Iterator[FileOutcome]:
-        return map(self._outcome, self._indices)
+        return map(self._results.of, self._indices)
 
-    def _outcome(self, index: int) -> FileOutcome:
-        entry, digest = self._entries[index], self._hashes.get(index)
-        return FileOutcome(name=entry.path, bytes=entry.size, blake3=None if digest is None else digest.hex())
+    def counts(self) -> dict[str, int]:
+        """How many there are of each outcome."""
+        return self._results.counts(len(self))
+
+    def not_stored(self) -> Iterator[FileOutcome]:
+        """Those whose content does not stand at the receiver, in no particular order."""
+        return self._results.not_stored()
 
     def __repr__(self) -> str:
         return f"<{len(self)} file outcomes>"
@@ -104,6 +160,20 @@ class Outcome:
     bytes_hashed: int = 0
     """Bytes of content that this side has hashed in this run."""
     committed: bool = False
-    """Every file, and be it without a byte, stands under its final name at the receiver."""
-    files: Sequence[FileOutcome] = ()
+    """What could be stored is, under its final name; ``files`` says what could not."""
+    files: FileOutcomes = field(default_factory=FileOutcomes)
     """In manifest order, once committed."""
+
+
+def finished_events(files: Iterable[FileOutcome]) -> Iterator[events.FileFinished]:
+    """The events that tell what became of each file."""
+    for file in files:
+        renamed = file.text if file.outcome == "received" else ""
+        yield events.FileFinished(
+            file=file.name,
+            bytes=file.bytes,
+            blake3=file.blake3,
+            outcome=file.outcome,
+            stored_as=renamed or None,
+            detail=None if renamed else file.text or None,
+        )

@@ -1,10 +1,10 @@
-"""The receiving side of one connection: judges the offer, asks for ranges, and lets the disk half do its work.
+"""The receiving side of one connection: judges the offer, and lets what fits its kind do the work.
 
 Two threads:
 
-    the calling one     takes in records, always, and writes content; so the sender's last word, or its going away, is
-                        noticed in every phase, and nothing that comes in is ever left unread
-    the worker          asks the person; then syncs, keeps the journal, asks for more, and at the end commits
+    the calling one     takes in records, always; so the sender's last word, or its going away, is noticed in every
+                        phase, and nothing that comes in is ever left unread
+    the worker          asks the person; then carries out what was offered, see :mod:`midair.transfer.receiving`
 
 Whatever ends the transfer is settled under the lock, the first to come wins, and ``run`` raises it. The worker that
 fails says so to the sender; the calling thread then takes in what was on its way until the sender has closed.
@@ -13,12 +13,8 @@ fails says so to the sender; the calling thread then takes in what was on its wa
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import time
 from collections.abc import Callable
-from itertools import islice
-from pathlib import Path
 
 from midair import events
 from midair.channel import Channel, ChannelClosed, Received
@@ -31,81 +27,67 @@ from midair.errors import (
     RemoteProtocolError,
 )
 from midair.transfer import wire
-from midair.transfer.failures import from_os, from_peer, telling
-from midair.transfer.inspection import Found, check_room, inspect
-from midair.transfer.intake import SYNC_SECONDS, Intake
+from midair.transfer.clashes import Clash, Resolution, Resolve
+from midair.transfer.destination import Destination, Pipe
+from midair.transfer.failures import from_peer, telling
+from midair.transfer.file_receiving import FileReceiving
 from midair.transfer.link import Link, LinkLimits
 from midair.transfer.manifest import Manifest
-from midair.transfer.names import escape
 from midair.transfer.offering import OfferReader
-from midair.transfer.outcome import FileOutcomes, Offer, Outcome
-from midair.transfer.pace import EventPace, RateMeter
-from midair.transfer.ranges import RangeSet
-from midair.transfer.scheduler import Scheduler
+from midair.transfer.outcome import Offer, Outcome
+from midair.transfer.receiving import Line, Receiving
+from midair.transfer.stream_receiving import PipedFileReceiving, StreamReceiving
 
 __all__ = ["Receiver"]
 
-_SHOWN_NAMES = 20
-
 
 class Receiver:
-    """Receives over ``channel``, which is in its bulk phase and is closed when ``run`` returns, into ``directory``."""
+    """Receives over ``channel``, which is in its bulk phase, into ``destination``. ``run`` closes the channel."""
 
     def __init__(
         self,
         channel: Channel,
-        directory: Path,
+        destination: Destination,
         accept: Callable[[Offer], bool],
         on_event: events.Listener,
         *,
+        resolve: Resolve | None = None,
         limits: LinkLimits | None = None,
     ) -> None:
-        """``accept`` is called in a thread of its own, before anything is written, and may take its time. When the
-        transfer ends meanwhile its answer is not waited for; ``offer.withdrawn()`` tells it."""
-        self._directory = directory
+        """``accept`` is called in a thread of its own, before anything is written, and may take its time; so is
+        ``resolve``, for each thing of another kind or content that has a name of the offer. With None for it such an
+        offer is refused. When the transfer ends meanwhile the answer is not waited for; ``offer.withdrawn()`` tells it.
+        """
+        self._destination = destination
         self._accept = accept
+        self._resolve = resolve
+        self._resolve_in_turn = None if resolve is None else self._resolve_one
         self._on_event = on_event
-        self._link = Link(channel, limits)
+        self._link = Link(channel, limits, on_quiet=self._quiet)
         self._lock = threading.Lock()
         self._verdict: BaseException | None = None
         self._over = False
         self._answered = False
         self._worker: threading.Thread | None = None
         self._wake = threading.Event()
+        self._line = Line(link=self._link, emit=on_event, wake=self._wake, alive=self._alive)
         self._offer = OfferReader()
-        self._manifest: Manifest | None = None
-        self._folder: int | None = None
-        self._intake: Intake | None = None
-        self._scheduler_lock = threading.Lock()
-        """Also held while requests are sent: the sender must see them in the order the scheduler knows."""
-        self._scheduler: Scheduler | None = None
-        self._meter: RateMeter | None = None
-        self._pace = EventPace()
-        self._committed: FileOutcomes | None = None
+        self._receiving: Receiving | None = None
         self._bye = False
 
     @property
     def outcome(self) -> Outcome:
         """How far it has come; from any thread. Its ``committed`` may be true although ``run`` raises
         ConnectionLostError: then all is here, and only the sender may not know."""
-        manifest, intake, files = self._manifest, self._intake, self._committed
-        total = 0 if manifest is None else manifest.total
-        return Outcome(
-            bytes_total=total,
-            bytes_committed=0 if files is None else total,
-            bytes_crossed=0 if intake is None else intake.received,
-            bytes_hashed=0 if intake is None else intake.bytes_hashed,
-            committed=files is not None,
-            files=() if files is None else files,
-        )
+        return Outcome() if self._receiving is None else self._receiving.outcome
 
     def run(self) -> Outcome:
-        """Blocks until everything is committed and the sender knows.
+        """Blocks until everything is committed and the sender knows. Files that could not be are named in the outcome.
 
-        Raises: TargetExistsError, DiskFullError, LocalIOError; IntegrityError; SourceChangedError, PeerFailedError,
-        PeerCancelledError, RemoteProtocolError, IncompatibleError; DeclinedError after a "no";
+        Raises: TargetExistsError, DiskFullError, LocalIOError; IntegrityError; PeerFailedError, PeerCancelledError,
+        PeerLostError, RemoteProtocolError, IncompatibleError; OutputClosedError; DeclinedError after a "no";
         CancelledByUserError after ``cancel``; ConnectionLostError when another connection may go on; what ``accept``
-        raises.
+        and ``resolve`` raise.
         """
         self._link.start()
         self._link.expect(self._link.limits.stall)
@@ -135,12 +117,12 @@ class Receiver:
 
     def _take(self, received: Received) -> None:
         if received.type == wire.DATA:
-            self._take_data(received.payload)
+            self._at_work().take_data(received.payload)
         elif received.type == wire.MANIFEST:
             self._link.moved()
             manifest = self._offer.take_manifest(received.payload)
             if manifest is not None:
-                self._consider(manifest)
+                self._consider(self._receiving_of(manifest))
         elif received.type == wire.MESSAGE:
             self._take_message(wire.decode_from_sender(received.payload))
         else:
@@ -151,89 +133,47 @@ class Receiver:
             case wire.Ping():
                 pass
             case wire.Announce():
-                self._offer.take_announce(message)
-            case wire.Digests():
-                self._busy_intake().match(message.digests)
-            case wire.RangeEnd():
-                self._take_range_end(message)
+                stream = self._offer.take_announce(message)
+                if stream is not None:
+                    self._consider(
+                        StreamReceiving(self._line, self._destination, message, stream, self._resolve_in_turn)
+                    )
             case wire.Failed():
-                self._take_failed(message)
-            case wire.Cancel() if self._committed is not None:
+                raise _PeerHasEnded(from_peer(message.reason, message.text, "sender"))
+            case wire.Cancel() if self._committed:
                 self._bye = True  # too late: everything stands under its name
             case wire.Cancel():
                 raise _PeerHasEnded(PeerCancelledError("the sender stopped the transfer"))
             case wire.Bye():
-                if self._committed is None:
+                if not self._committed:
                     raise RemoteProtocolError("the sender said goodbye before the end")
                 self._bye = True
+            case _:
+                self._at_work().take(message)
 
-    def _consider(self, manifest: Manifest) -> None:
-        """The offer is whole: look at the folder, then have the worker ask."""
-        self._manifest = manifest
+    def _receiving_of(self, manifest: Manifest) -> Receiving:
+        if isinstance(self._destination, Pipe):
+            return PipedFileReceiving(self._line, self._destination, manifest)
+        return FileReceiving(self._line, self._destination, manifest, self._resolve_in_turn)
+
+    def _consider(self, receiving: Receiving) -> None:
+        """The offer is whole: look at what is there, then have the worker ask."""
+        self._receiving = receiving
         self._link.expect(None)
-        files = manifest.files
-        names = tuple(escape(entry.path) for entry in manifest.top_level)
-        self._on_event(
-            events.OfferSeen(
-                files=files, directories=len(manifest) - files, bytes=manifest.total, names=names[:_SHOWN_NAMES]
-            )
-        )
-        try:
-            self._folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            found = inspect(self._folder, manifest)
-            intake = Intake(self._folder, manifest, found, self._wake.set)
-            self._intake = intake
-            check_room(self._folder, manifest, found)
-        except OSError as error:
-            raise from_os(error, "the folder to receive into") from error
-        offer = Offer(
-            manifest_id=manifest.id,
-            files=files,
-            directories=len(manifest) - files,
-            bytes=manifest.total,
-            names=names,
-            durable=found.durable.total,
-            withdrawn=lambda: not self._alive(),
-        )
+        offer = receiving.look()
         self._worker = threading.Thread(
-            target=self._work, args=(offer, manifest, found, intake), name="midair-receiver-worker", daemon=True
+            target=self._work, args=(offer, receiving), name="midair-receiver-worker", daemon=True
         )
         self._worker.start()
 
-    def _take_data(self, payload: memoryview) -> None:
-        position, data = wire.decode_data(payload)
-        intake = self._busy_intake()
-        assert self._scheduler is not None
-        with self._scheduler_lock:
-            self._scheduler.received(position, len(data))
-        intake.write(position, data)
-        self._link.moved()  # after it, because a slow disk is not the sender's fault
-
-    def _take_range_end(self, message: wire.RangeEnd) -> None:
-        intake = self._busy_intake()
-        assert self._scheduler is not None
-        with self._scheduler_lock:
-            self._scheduler.ended(message.start, message.end)
-            intake.end_range(message.digests)
-            done = self._scheduler.done
-        if done:
-            self._wake.set()
-        else:
-            self._request_more(intake)
-
-    def _take_failed(self, message: wire.Failed) -> None:
-        entries = () if self._manifest is None else self._manifest.entries
-        if message.reason == "source-changed" and message.file is not None and self._intake is not None:
-            if message.file >= len(entries):
-                raise RemoteProtocolError("the sender named a file that is not in its list")
-            self._intake.drop(message.file)
-        raise _PeerHasEnded(from_peer(message.reason, message.text, "sender"))
-
-    def _busy_intake(self) -> Intake:
-        """Only while content has been asked for."""
-        if self._scheduler is None or self._intake is None:
+    def _at_work(self) -> Receiving:
+        if self._receiving is None:
             raise RemoteProtocolError("the sender sent content that was not asked for")
-        return self._intake
+        return self._receiving
+
+    @property
+    def _committed(self) -> bool:
+        return self._receiving is not None and self._receiving.committed
 
     def _end(self) -> None:
         """The calling thread takes in nothing more. Leaves nothing open, and no lock held."""
@@ -246,11 +186,8 @@ class Receiver:
             self._join(worker)
         self._link.close()
         self._join(worker)
-        if self._intake is not None:
-            self._intake.close()
-        if self._folder is not None:
-            os.close(self._folder)
-            self._folder = None
+        if self._receiving is not None:
+            self._receiving.close()
 
     def _join(self, worker: threading.Thread | None) -> None:
         if worker is not None:
@@ -258,7 +195,7 @@ class Receiver:
 
     # -- the worker --
 
-    def _work(self, offer: Offer, manifest: Manifest, found: Found, intake: Intake) -> None:
+    def _work(self, offer: Offer, receiving: Receiving) -> None:
         try:
             accepted = self._accept(offer)
             with self._lock:
@@ -267,88 +204,39 @@ class Receiver:
                 self._answered = True
             if not accepted:
                 raise DeclinedError("the offer was declined")
-            self._begin(manifest, found, intake)
-            if self._follow(manifest, intake):
-                self._commit(manifest, intake)
+            if receiving.carry_out():
+                self._wait_for_the_goodbye(receiving)
         except BaseException as error:
             self._fail(error)
-        if self._answered and self._scheduler is not None and self._committed is None:
+        if receiving.begun and not receiving.committed:
             with contextlib.suppress(MidairError):
-                intake.sync()
-                intake.write_off()
+                receiving.salvage()
 
-    def _begin(self, manifest: Manifest, found: Found, intake: Intake) -> None:
-        if found.leftovers:
-            self._on_event(events.Status(text="removing what a transfer of other content left unfinished here"))
-        intake.prepare()
-        durable = intake.durable.total
-        self._link.send(wire.Accept(durable=durable))
-        if durable:
-            self._on_event(events.Resumed(bytes=durable))
-        self._meter = RateMeter(time.monotonic(), durable)
-        with self._scheduler_lock:
-            self._scheduler = Scheduler(RangeSet(intake.durable.missing(0, manifest.total)))
-            done = self._scheduler.done
-        if done:
-            self._wake.set()
-        self._request_more(intake)
+    def _resolve_one(self, clash: Clash) -> Resolution:
+        """While the person is asked, the end of the transfer does not wait for the worker."""
+        assert self._resolve is not None
+        with self._lock:
+            self._answered = False
+        try:
+            return self._resolve(clash)
+        finally:
+            with self._lock:
+                if self._over or self._verdict is not None:
+                    raise ConnectionLostError("the transfer has ended")
+                self._answered = True
 
-    def _follow(self, manifest: Manifest, intake: Intake) -> bool:
-        """Sync, report and ask for more, until everything is durable; False when the transfer has ended before."""
-        assert self._scheduler is not None
-        while True:
-            self._wake.wait(SYNC_SECONDS)
-            self._wake.clear()
-            if not self._alive():
-                return False
-            with self._scheduler_lock:
-                complete = self._scheduler.done
-            if intake.sync() or complete:
-                self._report_progress(manifest, intake, complete=complete)
-            if complete:
-                return True
-            self._request_more(intake)
-
-    def _request_more(self, intake: Intake) -> None:
-        assert self._scheduler is not None
-        with self._scheduler_lock:
-            for start, end in self._scheduler.requests(intake.not_durable):
-                self._link.send(wire.Request(start=start, end=end))
-            self._link.expect(self._link.limits.stall if self._scheduler.waiting else None)
-
-    def _report_progress(self, manifest: Manifest, intake: Intake, *, complete: bool) -> None:
-        assert self._meter is not None
-        durable = intake.durable.total
-        self._link.send(wire.Progress(durable=durable))
-        now = time.monotonic()
-        rate = self._meter.add(now, durable)
-        if self._pace.ready(now) or complete:
-            self._on_event(events.Progress(bytes=durable, total=manifest.total, rate=rate))
-
-    def _commit(self, manifest: Manifest, intake: Intake) -> None:
-        if not intake.commit(self._alive):
-            return
-        self._committed = FileOutcomes(manifest, intake.hashes)
-        for file in self._committed:
-            self._on_event(
-                events.FileFinished(file=file.name, bytes=file.bytes, blake3=file.blake3, outcome=file.outcome)
-            )
-        results = (
-            wire.FileResult(index, intake.hashes.get(index))
-            for index, entry in enumerate(manifest.entries)
-            if entry.kind == "file"
-        )
-        while batch := list(islice(results, wire.MAX_RESULTS)):
-            self._link.send(wire.FileResults(results=batch))
-        self._link.send(wire.Finished(total=manifest.total))
+    def _wait_for_the_goodbye(self, receiving: Receiving) -> None:
         self._link.expect(self._link.limits.silence)
         while not self._over:
             self._wake.wait()
             self._wake.clear()
         if self._bye:
-            intake.forget()
+            receiving.forget()
 
     # -- both --
+
+    def _quiet(self, seconds: float) -> None:
+        self._on_event(events.Waiting(seconds=round(seconds, 3)))
 
     def _alive(self) -> bool:
         return self._verdict is None and not self._over
@@ -378,7 +266,7 @@ class Receiver:
         if not self._settle(error) or isinstance(error, ConnectionLostError):
             return
         reason, text = telling(error)
-        if self._scheduler is None:
+        if self._receiving is None or not self._receiving.begun:
             self._link.say_last(wire.Refuse(reason=reason, text=text))
         else:
             self._link.say_last(wire.Failed(reason=reason, text=text))

@@ -1,8 +1,8 @@
 """BLAKE3 over contiguous runs of files, the same way on both sides.
 
 A run begins at the first byte that a connection carries of a file and grows as long as the next byte of that file
-follows. Both sides see the same bytes in the same order, so they cut the same runs, and each digest of the sender meets
-exactly one of the receiver. A run that covers the whole file gives the file's ordinary BLAKE3.
+follows; a hole ends it. Both sides see the same bytes in the same order, so they cut the same runs, and each digest of
+the sender meets exactly one of the receiver. A run that covers the whole file gives the file's ordinary BLAKE3.
 """
 
 from __future__ import annotations
@@ -43,3 +43,14 @@ class Runs:
         if self._file < 0:
             return None
         return Digest(self._file, self._start, self._position, self._hasher.digest())
+
+    def cut(self) -> Digest | None:
+        """As ``open_run``, and the run ends here."""
+        digest = self.open_run()
+        self._file = -1
+        return digest
+
+    def abandon(self, file: int) -> None:
+        """The run ends here and has no digest, if it is one of ``file``."""
+        if self._file == file:
+            self._file = -1

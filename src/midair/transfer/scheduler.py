@@ -5,7 +5,7 @@ connection that comes later can take over all that has not been asked for yet. N
 follow: what has been asked for and is not durable yet stays within a window, and a crash costs no more than that.
 
 On one connection the pieces are answered in the order they were asked for, each from its start to its end without a
-gap. Everything else breaks the protocol.
+gap, but for what was said not to come: holes, and files that failed. Everything else breaks the protocol.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Scheduler:
         self._asked: deque[Range] = deque()
         self._position: int | None = None
         """The next byte of the piece in front; None when nothing of it has come."""
+        self._void = RangeSet()
+        """What will not come although it was asked for, from the piece in front on."""
 
     def requests(self, not_durable: int) -> list[Range]:
         """What to ask for now; ``not_durable`` are the bytes received and not yet durable."""
@@ -59,23 +61,51 @@ class Scheduler:
 
         Raises: RemoteProtocolError unless they are what comes next.
         """
-        if not self._asked:
-            raise RemoteProtocolError("the sender sent bytes that were not asked for")
-        first, end = self._asked[0]
-        expected = first if self._position is None else self._position
-        if start != expected or size <= 0 or start + size > end:
+        self._expect(start)
+        end = start + size
+        if size <= 0 or end > self._asked[0][1] or next(self._void.overlapping(start, end), None) is not None:
             raise RemoteProtocolError("the sender sent other bytes than it was asked for")
-        self._position = start + size
+        self._position = end
+
+    def hole(self, start: int, end: int) -> None:
+        """Instead of bytes comes a hole; it may reach beyond the piece in front.
+
+        Raises: RemoteProtocolError unless it begins with what comes next.
+        """
+        self._expect(start)
+        if end <= start:
+            raise RemoteProtocolError("the sender sent a hole without a size")
+        self.give_up(start, end)
+
+    def give_up(self, start: int, end: int) -> None:
+        """These bytes will not come. Raises: RemoteProtocolError when nothing is waited for."""
+        if self.done:
+            raise RemoteProtocolError("the sender took back what it has sent")
+        self._missing.subtract(start, end)
+        self._void.add(start, end)
 
     def ended(self, start: int, end: int) -> None:
         """The sender says that a piece is complete.
 
         Raises: RemoteProtocolError unless it is the one in front, and is.
         """
-        if not self._asked or self._asked[0] != (start, end) or self._position != end:
+        if not self._asked or self._asked[0] != (start, end) or self._next() != end:
             raise RemoteProtocolError("the sender ended a range that is not complete")
         self._asked.popleft()
         self._position = None
+        self._void.subtract(0, end)
+
+    def _expect(self, start: int) -> None:
+        if not self._asked:
+            raise RemoteProtocolError("the sender sent bytes that were not asked for")
+        if start != self._next():
+            raise RemoteProtocolError("the sender sent other bytes than it was asked for")
+
+    def _next(self) -> int:
+        """Where the piece in front goes on; its end when nothing more of it comes."""
+        first, end = self._asked[0]
+        position = first if self._position is None else self._position
+        return next(self._void.missing(position, end), (end, end))[0]
 
     @property
     def waiting(self) -> bool:
@@ -92,6 +122,8 @@ class Scheduler:
         rest = RangeSet(self._missing)
         for place, (start, end) in enumerate(self._asked):
             rest.add(self._position if place == 0 and self._position is not None else start, end)
+        for start, end in self._void:
+            rest.subtract(start, end)
         return rest
 
     def _pending(self) -> int:

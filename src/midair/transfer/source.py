@@ -1,32 +1,41 @@
 """What is sent, on disk: found by looking (``scan``), read in place, and watched for changes.
 
-Nothing is hashed or opened beforehand. A file is opened when its turn comes, and must then be the file that was
-scanned; after every read it must still be. Otherwise the transfer ends, rather than carry a mixture of two versions.
+Nothing is hashed or opened beforehand, except files with holes, to see how large those are. A file is opened when its
+turn comes, and must then be the file that was scanned; after every read it must still be. Otherwise it fails, rather
+than become a mixture of two versions.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from blake3 import blake3
 
-from midair.errors import LocalIOError, MidairError, SourceChangedError, UsageError
+from midair.errors import LocalIOError, SourceChangedError, UsageError
 from midair.transfer.failures import from_os
 from midair.transfer.manifest import Entry, Manifest, ManifestBuilder
-from midair.transfer.names import UnacceptableName, escape
+from midair.transfer.names import UnacceptableName, escape, link_fault
+from midair.transfer.wire import MIN_HOLE_BYTES
 
 __all__ = ["Source", "SourceReader", "scan"]
+
+_CHUNK = 1 << 20
+_MAX_EXTENTS = 10_000
+"""Parts of a file with holes that are looked at before it is sent."""
+_WHAT_CAN_BE_SENT = "Only files and folders can be sent, and with - what comes in on stdin."
 
 
 def scan(paths: Sequence[Path]) -> Source:
     """Look at what ``paths`` name, folders with all that is in them, in sorted order.
 
-    A path that is itself a symbolic link is followed; links further down are refused, like everything that is neither
-    a file nor a folder.
+    A path that is itself a symbolic link is followed. Further down links are sent as links, where they stay in their
+    folder; what leads elsewhere is omitted, and so is everything that is neither a file, a folder nor a link.
 
     Raises: UsageError (nothing to send, a name or kind of file that cannot be sent), LocalIOError (cannot be read).
     """
@@ -74,6 +83,8 @@ class SourceReader:
         self._source = source
         self._index = -1
         self._descriptor: int | None = None
+        self._data = (0, 0)
+        """A part of the open file that is known to be data, counting small holes."""
 
     def read_into(self, index: int, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset`` of entry ``index``.
@@ -95,6 +106,68 @@ class SourceReader:
         except OSError as error:
             raise from_os(error, name) from error
 
+    def hash(self, index: int, check: Callable[[], None]) -> bytes:
+        """BLAKE3 of all of entry ``index``; ``check`` is called in between, and may raise.
+
+        Raises: SourceChangedError, LocalIOError.
+        """
+        hasher = blake3()
+        size = self._source.manifest.entries[index].size
+        view = memoryview(bytearray(min(size, _CHUNK)))
+        for offset in range(0, size, _CHUNK):
+            check()
+            part = view[: size - offset]
+            self.read_into(index, offset, part)
+            hasher.update(part)
+        return hasher.digest()
+
+    def data_size(self, index: int, offset: int) -> int:
+        """How many bytes from ``offset`` of entry ``index`` on are to be sent, up to a hole or the end of the file.
+
+        Holes smaller than MIN_HOLE_BYTES count as the zeros they read as.
+
+        Raises: SourceChangedError, LocalIOError.
+        """
+        if not self._data[0] <= offset < self._data[1]:
+            self._data = self._find_data(index, offset)
+            # Past the end of a file that became shorter everything looks like a hole.
+            assert self._descriptor is not None
+            if not self._source.is_unchanged(index, os.fstat(self._descriptor)):
+                raise _changed(self._source.manifest.entries[index].path, "it was written to")
+        return self._data[1] - offset if self._data[0] <= offset else 0
+
+    def _find_data(self, index: int, offset: int) -> tuple[int, int]:
+        size = self._source.manifest.entries[index].size
+        start = end = self._seek(index, offset, os.SEEK_DATA)
+        if start - offset < MIN_HOLE_BYTES:
+            start = offset
+        # What is not looked at now is asked for again.
+        while end < size and end - offset < _CHUNK:
+            end = self._seek(index, end, os.SEEK_HOLE)
+            after = self._seek(index, end, os.SEEK_DATA)
+            if not end <= after < end + MIN_HOLE_BYTES:
+                break
+            end = after
+        return start, max(start, end)
+
+    def hole_end(self, index: int, offset: int) -> int:
+        """Where the hole ends that ``data_size`` found at ``offset``. Raises: SourceChangedError, LocalIOError."""
+        self.data_size(index, offset)
+        return self._data[0]
+
+    def _seek(self, index: int, offset: int, whence: int) -> int:
+        """The size of the file where there is no more of it."""
+        entry = self._source.manifest.entries[index]
+        if index != self._index:
+            self._open(index, entry.path)
+        assert self._descriptor is not None
+        try:
+            return min(os.lseek(self._descriptor, offset, whence), entry.size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return entry.size
+            raise from_os(error, entry.path) from error
+
     def _open(self, index: int, name: str) -> None:
         self.close()
         try:
@@ -109,7 +182,7 @@ class SourceReader:
 
     def close(self) -> None:
         """Idempotent."""
-        self._index = -1
+        self._index, self._data = -1, (0, 0)
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -158,14 +231,21 @@ class _Scanner:
                 pending.extend(reversed(_children(path, real, shown)))
 
     def _add_entry(self, path: str, real: str, found: os.stat_result, shown: str) -> None:
+        mode = found.st_mode & 0o777
         if stat.S_ISREG(found.st_mode):
-            entry = Entry(path, "file", found.st_size, found.st_mtime_ns, found.st_mode & 0o777, _identity(found))
+            readable = os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+            if not readable and os.path.lexists(real):  # else it has gone meanwhile, and will fail by name
+                raise LocalIOError(f"{escape(shown)}: it may not be read")
+            holes = _holes(real, found)
+            entry = Entry(path, "file", found.st_size, found.st_mtime_ns, mode, _identity(found), holes)
         elif stat.S_ISDIR(found.st_mode):
-            entry = Entry(path, "directory", 0, found.st_mtime_ns, found.st_mode & 0o777)
+            entry = Entry(path, "directory", 0, found.st_mtime_ns, mode)
+        elif stat.S_ISLNK(found.st_mode):
+            entry = _link(path, real, found, shown)
+        elif "/" in path:
+            entry = Entry(path, "omitted", 0, found.st_mtime_ns, 0, detail="it is neither a file, a folder nor a link")
         else:
-            raise _unsendable(found.st_mode, shown)
-        if entry.kind == "file" and not os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise LocalIOError(f"{escape(shown)}: it may not be read")
+            raise UsageError(f"{escape(shown)} is neither a file nor a folder", hint=_WHAT_CAN_BE_SENT)
         try:
             self._builder.add(entry)
         except UnacceptableName as error:
@@ -175,14 +255,19 @@ class _Scanner:
 
 
 def _children(path: str, real: str, shown: str) -> list[tuple[str, str, os.stat_result, str]]:
+    """What is in a folder; not what goes away while we look."""
+    children = []
     try:
         with os.scandir(real) as entries:
-            return sorted(
-                (f"{path}/{e.name}", e.path, e.stat(follow_symlinks=False), f"{shown.rstrip('/')}/{e.name}")
-                for e in entries
-            )
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    children.append((f"{path}/{entry.name}", entry.path, found, f"{shown.rstrip('/')}/{entry.name}"))
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise from_os(error, shown) from error
+    return sorted(children, key=lambda child: child[0])
 
 
 def _identity(found: os.stat_result) -> bytes:
@@ -190,10 +275,44 @@ def _identity(found: os.stat_result) -> bytes:
     return blake3(f"{found.st_dev} {found.st_ino} {found.st_ctime_ns}".encode()).digest(16)
 
 
-def _unsendable(mode: int, shown: str) -> MidairError:
-    if stat.S_ISLNK(mode):
-        return UsageError(
-            f"{escape(shown)} is a symbolic link, and links inside of a folder are not sent",
-            hint="Remove it, or pack the folder into an archive.",
-        )
-    return UsageError(f"{escape(shown)} is neither a file nor a folder", hint="Only files and folders can be sent.")
+def _link(path: str, real: str, found: os.stat_result, shown: str) -> Entry:
+    try:
+        target = os.readlink(real)  # noqa: PTH115 (as it stands, not tidied up)
+    except FileNotFoundError:
+        return Entry(path, "omitted", 0, found.st_mtime_ns, 0, detail="it is gone")
+    except OSError as error:
+        raise from_os(error, shown) from error
+    fault = link_fault(path, target)
+    if fault is None:
+        return Entry(path, "symlink", 0, found.st_mtime_ns, 0o777, _identity(found), detail=target)
+    return Entry(path, "omitted", 0, found.st_mtime_ns, 0, detail=f"it is a link that {fault}")
+
+
+def _holes(real: str, found: os.stat_result) -> int:
+    """Bytes in holes, the small ones left out. As far as one can see in a bounded time."""
+    size = found.st_size
+    if found.st_blocks * 512 >= size:
+        return 0
+    holes = position = 0
+    try:
+        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return 0  # it will be said when its turn comes
+    try:
+        for _ in range(_MAX_EXTENTS):
+            try:
+                start = os.lseek(descriptor, position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    return holes
+                start = size
+            if start - position >= MIN_HOLE_BYTES:
+                holes += start - position
+            if start >= size:
+                break
+            position = os.lseek(descriptor, start, os.SEEK_HOLE)
+        return min(holes, size)
+    except OSError:
+        return holes
+    finally:
+        os.close(descriptor)

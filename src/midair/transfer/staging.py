@@ -1,13 +1,18 @@
-"""The parts of a transfer on disk: made, written to, dressed with times and modes, and given their final names."""
+"""The parts of a transfer on disk: made, written to, dressed with times and modes, and given their final names.
+
+A part has the tree of the offer in it, under the offer's own names. What the plan has for a name that is taken (another
+name, taking its place) only counts when the final names are given.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from midair.errors import LocalIOError, TargetExistsError
 from midair.transfer import disk
@@ -15,6 +20,7 @@ from midair.transfer.failures import from_os
 from midair.transfer.layout import part_name
 from midair.transfer.manifest import Entry, Manifest
 from midair.transfer.names import escape
+from midair.transfer.plan import Fate, Plan
 
 __all__ = ["Staging", "remove_parts"]
 
@@ -29,20 +35,24 @@ _UNSUPPORTED = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS
 class Staging:
     """``folder`` is a descriptor of the receiver's folder, held by the caller. Used by one thread at a time."""
 
-    def __init__(self, folder: int, manifest: Manifest) -> None:
+    def __init__(self, folder: int, manifest: Manifest, plan: Plan) -> None:
         self._folder = folder
         self._manifest = manifest
+        self._plan = plan
         self._folders = disk.Folders(folder)
         self._dressed_before = False
 
-    def create(self, present: set[str]) -> None:
-        """Make the top-level parts that are not ``present``; nothing is in them yet.
+    def create(self, present: set[str], wanted: list[str]) -> None:
+        """Make the top-level parts that are not ``present``; nothing is in them yet. ``wanted`` gets the names of all.
 
         Raises: TargetExistsError, LocalIOError, DiskFullError.
         """
-        for entry in self._manifest.top_level:
+        for index, entry in enumerate(self._manifest.entries):
+            if "/" in entry.path or not self._plan.staged(index):
+                continue
             name = part_name(entry.path)
             if name in present:
+                wanted.append(name)
                 continue
             try:
                 self._create_part(entry, name)
@@ -50,6 +60,7 @@ class Staging:
                 raise TargetExistsError(f"{escape(name)} is in the way") from error
             except OSError as error:
                 raise from_os(error, name) from error
+            wanted.append(name)
 
     def _create_part(self, entry: Entry, name: str) -> None:
         if entry.kind == "directory":
@@ -71,32 +82,48 @@ class Staging:
         except OSError as error:
             raise from_os(error, entry.path) from error
 
-    def finish(self, alive: Callable[[], bool]) -> None:
-        """Make what has no content, set times and modes, sync everything. Stops early, without effect on what is
-        done, once ``alive`` says no.
+    def discard(self, index: int) -> None:
+        """Take away what there is of a file or link that gets no name. Raises: LocalIOError, DiskFullError."""
+        entry = self._manifest.entries[index]
+        try:
+            name, folder = self._place(entry.path, create=False)
+            found = disk.lstat(name, folder)
+            if found is not None and disk.is_ours(found, folder) and not stat.S_ISDIR(found.st_mode):
+                os.unlink(name, dir_fd=folder)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise from_os(error, entry.path) from error
+
+    def finish(self, alive: Callable[[], bool], published: Container[int]) -> None:
+        """Make what has no content, set times and modes, sync everything; what is ``published`` has had that. Stops
+        early, without effect on what is done, once ``alive`` says no.
 
         Raises: LocalIOError, DiskFullError.
         """
         mask = disk.umask()
-        entries = self._manifest.entries
-        one_by_one = len(entries) <= _SYNC_ONE_BY_ONE
-        directories: list[Entry] = []
-        for index, entry in enumerate(entries):
+        one_by_one = len(self._manifest) <= _SYNC_ONE_BY_ONE
+        directories: list[int] = []
+        for index, entry in enumerate(self._manifest.entries):
             if not alive():
                 return
+            if index in published or not self._plan.staged(index):
+                continue
             try:
                 if entry.kind == "file":
                     self._finish_file(index, mask, sync=one_by_one)
+                elif entry.kind == "symlink":
+                    self._finish_link(index)
                 else:
                     self._place(entry.path + "/.", create=True)
-                    directories.append(entry)
+                    directories.append(index)
             except OSError as error:
                 raise from_os(error, entry.path) from error
         # The deepest first: what is made in a folder changes its time, and a mode may lock us out.
-        for entry in reversed(directories):
+        for index in reversed(directories):
+            entry = self._manifest.entries[index]
             try:
-                descriptor = disk.open_folder(*self._place(entry.path, create=False))
-                _dress(descriptor, entry, mask, sync=one_by_one)
+                _dress(disk.open_folder(*self._place(entry.path, create=False)), entry, mask, sync=one_by_one)
             except OSError as error:
                 raise from_os(error, entry.path) from error
         self._folders.close()
@@ -115,6 +142,23 @@ class Staging:
             raise LocalIOError(f"{escape(entry.path)}: its unfinished data was changed by somebody else")
         _dress(descriptor, entry, mask, sync=sync)
 
+    def _finish_link(self, index: int) -> None:
+        """The last to be made: while content is written there is no link among what is ours."""
+        entry = self._manifest.entries[index]
+        name, folder = self._place(entry.path, create=True)
+        self.discard(index)
+        try:
+            os.symlink(entry.detail, name, dir_fd=folder)
+        except FileExistsError as error:
+            raise LocalIOError(f"{escape(entry.path)}: something was put in the way of the transfer") from error
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            self._plan.fail(index, "unsupported", "the receiver's file system has no symbolic links")
+            return
+        with contextlib.suppress(OSError, OverflowError, NotImplementedError):
+            os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
+
     def _sync_all(self, *, one_by_one: bool) -> None:
         try:
             if one_by_one and not self._dressed_before:
@@ -126,27 +170,35 @@ class Staging:
             raise from_os(error, "the folder") from error
 
     def _sync_each(self) -> None:
-        for entry in self._manifest.entries:
-            name, folder = self._place(entry.path, create=False)
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        for index, entry in enumerate(self._manifest.entries):
+            if not self._plan.staged(index) or entry.kind == "symlink":
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it has been published
+                name, folder = self._place(entry.path, create=False)
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(name, flags, dir_fd=folder)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def publish(self) -> None:
-        """Give every part its final name; never over something. May be repeated after a crash.
+        """Give everything that is staged its final name. May be repeated after a crash: what has gone from the
+        unfinished data has got there.
 
-        Raises: TargetExistsError, LocalIOError.
+        Raises: TargetExistsError when a name was taken meanwhile; LocalIOError.
         """
-        for entry in self._manifest.top_level:
-            name = part_name(entry.path)
+        publisher = _Publisher(self._manifest, self._plan)
+        for index, entry in enumerate(self._manifest.entries):
+            if "/" in entry.path or not self._plan.staged(index):
+                continue
+            part = part_name(entry.path)
             try:
-                self._publish_part(name, entry.path)
+                publisher.publish(part, self._folder, entry.path, self._folder, entry.path)
             except FileExistsError as error:
-                raise TargetExistsError(f"{escape(entry.path)} is already there") from error
+                raise TargetExistsError(f"{escape(publisher.at)} is already there") from error
             except OSError as error:
-                raise from_os(error, entry.path) from error
+                raise from_os(error, publisher.at) from error
         self.sync_folder()
 
     def sync_folder(self) -> None:
@@ -155,17 +207,6 @@ class Staging:
             os.fsync(self._folder)
         except OSError as error:
             raise from_os(error, "the folder") from error
-
-    def _publish_part(self, part: str, name: str) -> None:
-        staged, target = disk.lstat(part, self._folder), disk.lstat(name, self._folder)
-        if staged is None:
-            if target is None:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), part)
-            return  # by an earlier run; the inspection has looked at it
-        if target is not None and (target.st_dev, target.st_ino) == (staged.st_dev, staged.st_ino):
-            os.unlink(part, dir_fd=self._folder)
-            return
-        disk.rename_new(part, name, self._folder)
 
     def close(self) -> None:
         """Idempotent."""
@@ -176,6 +217,66 @@ class Staging:
         components = path.split("/")
         components[0] = part_name(components[0])
         return components[-1], self._folders.get(components[:-1], create=create)
+
+
+class _Publisher:
+    """Moves a tree of unfinished data to where it belongs, a folder as a whole where nothing has its name."""
+
+    def __init__(self, manifest: Manifest, plan: Plan) -> None:
+        entries = manifest.entries
+        self._replacing = {e.path for i, e in enumerate(entries) if plan.fate(i) is Fate.REPLACING}
+        self._names = {e.path: name for i, e in enumerate(entries) if (name := plan.new_name(i)) is not None}
+        self.at = ""
+        """The path that is being published."""
+
+    def publish(self, part: str, folder: int, name: str, target_folder: int, path: str) -> None:
+        """``part`` in ``folder`` gets ``name`` in ``target_folder``, or what the plan has instead of it for ``path``.
+
+        Raises: FileExistsError, OSError.
+        """
+        self.at = path
+        staged = disk.lstat(part, folder)
+        if staged is None:
+            return
+        name = self._names.get(path, name)
+        there = disk.lstat(name, target_folder)
+        if there is None:
+            self._move(part, folder, name, target_folder, staged)
+        elif (there.st_dev, there.st_ino) == (staged.st_dev, staged.st_ino):
+            os.unlink(part, dir_fd=folder)  # where renaming is link and unlink: it stopped in between
+        elif stat.S_ISDIR(staged.st_mode) and stat.S_ISDIR(there.st_mode) and path not in self._names:
+            self._merge(part, folder, name, target_folder, path)
+        elif path in self._replacing and not stat.S_ISDIR(there.st_mode):
+            os.replace(part, name, src_dir_fd=folder, dst_dir_fd=target_folder)
+        else:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+    def _merge(self, part: str, folder: int, name: str, target_folder: int, path: str) -> None:
+        with contextlib.ExitStack() as opened:
+            source = disk.open_folder(part, folder)
+            opened.callback(os.close, source)
+            target = disk.open_folder(name, target_folder)
+            opened.callback(os.close, target)
+            with contextlib.suppress(OSError):
+                os.fchmod(source, 0o700)  # it is dressed already, and what is in it has to leave
+            for child in sorted(os.listdir(source)):  # noqa: PTH208 (a descriptor)
+                self.publish(child, source, child, target, f"{path}/{child}")
+            self.at = path
+            os.fsync(target)
+        os.rmdir(part, dir_fd=folder)
+
+    def _move(self, part: str, folder: int, name: str, target_folder: int, staged: os.stat_result) -> None:
+        if not stat.S_ISDIR(staged.st_mode) or folder == target_folder or staged.st_mode & stat.S_IWUSR:
+            disk.rename_new(part, name, folder, target_folder)
+            return
+        # A folder changes its ".." when it moves, so it has to be writable in that moment.
+        descriptor = disk.open_folder(part, folder)
+        try:
+            os.fchmod(descriptor, staged.st_mode | stat.S_IRWXU)
+            disk.rename_new(part, name, folder, target_folder)
+            os.fchmod(descriptor, stat.S_IMODE(staged.st_mode))
+        finally:
+            os.close(descriptor)
 
 
 def remove_parts(folder: int, names: Iterable[str]) -> None:
@@ -203,6 +304,8 @@ def _is_dressed(found: os.stat_result, entry: Entry, mask: int) -> bool:
 
 def _dress(descriptor: int, entry: Entry, mask: int, *, sync: bool) -> None:
     """Set mode and time, as far as the file system has them, and close. Raises: OSError."""
+    if entry.identity:
+        disk.mark(descriptor, entry.identity)
     actions: list[Callable[[], None]] = [
         lambda: os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns)),
         lambda: os.fchmod(descriptor, entry.mode & ~mask),

@@ -4,8 +4,19 @@
     17 MANIFEST   a list of entries, from the sender (see :mod:`midair.transfer.manifest`)
     18 DATA       virtual offset, 64 bits, big-endian | bytes of content, from the sender
 
-    sender    Announce  MANIFEST...            DATA... Digests RangeEnd ...                       Bye
-    receiver                         Accept  Request Request    Progress  Request   FileResults Finished
+Files:
+
+    sender    Announce MANIFEST...          Compared...         DATA or Hole ... Digests RangeEnd ...           Bye
+    receiver                      Compare...           Accept Request Request   Progress  Request  FileResults Finished
+
+A file that the sender cannot read to its end is given up with FileFailed; the rest goes on. Bytes that were said to lie
+in a hole, or in a file that failed, are not sent in any range asked for on this connection.
+
+What has no length beforehand, and text, is a stream: the Announce has a StreamOffer, and no MANIFEST follows. It goes
+in order from where the receiver says it has got to, and never more than STREAM_WINDOW ahead of its Progress:
+
+    sender    Announce              DATA...            StreamEnd                         Bye
+    receiver              Accept            Progress...           FileResults Finished
 
 Either side may Ping at any time, and end it with Cancel or Failed; a receiver that takes nothing says Refuse. After one
 of these three nothing else is said. Fields that we do not know are passed over, so a later version can add some;
@@ -15,43 +26,55 @@ what must not be passed over comes with a new VERSION.
 from __future__ import annotations
 
 import struct
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from midair.errors import RemoteProtocolError
 from midair.transfer.manifest import ID_BYTES, MAX_ENTRIES, MAX_TOTAL
+from midair.transfer.names import MAX_COMPONENT_BYTES
 
 __all__ = [
     "DATA",
     "DATA_HEADER_BYTES",
     "MANIFEST",
+    "MAX_COMPARED",
     "MAX_DIGESTS",
     "MAX_PIECES",
     "MAX_REQUEST_BYTES",
     "MAX_RESULTS",
     "MAX_TEXT",
+    "MAX_TEXT_BYTES",
     "MESSAGE",
+    "MIN_HOLE_BYTES",
+    "STREAM_WINDOW",
     "VERSION",
     "Accept",
     "Announce",
     "Bye",
     "Cancel",
+    "Compare",
+    "Compared",
     "Digest",
     "Digests",
     "Failed",
+    "FileFailed",
+    "FileHash",
     "FileResult",
     "FileResults",
     "Finished",
     "FromReceiver",
     "FromSender",
+    "Hole",
     "Message",
     "Ping",
     "Progress",
     "RangeEnd",
     "Refuse",
     "Request",
+    "StreamEnd",
+    "StreamOffer",
     "decode_data",
     "decode_from_receiver",
     "decode_from_sender",
@@ -60,7 +83,8 @@ __all__ = [
 ]
 
 MESSAGE, MANIFEST, DATA = 16, 17, 18
-VERSION = 1
+VERSION = 2
+"""Version 1 knew only files and folders that nothing was in the way of."""
 
 MAX_TEXT = 1000
 """Characters of an explanation."""
@@ -71,7 +95,16 @@ MAX_DIGESTS = 2 * MAX_PIECES + 1
 ends."""
 MAX_RESULTS = 4096
 """Files in one FileResults."""
+MAX_COMPARED = 4096
+"""Files in one Compare."""
+MIN_HOLE_BYTES = 64 << 10
+"""Smaller holes are sent as the zeros they read as."""
 MAX_REQUEST_BYTES = 64 << 20
+STREAM_WINDOW = 32 << 20
+"""Bytes of a stream on their way: sent, and not yet handed on by the receiver. Each side may have to hold as many.
+Enough for 320 MB/s at 100 ms."""
+MAX_TEXT_BYTES = 1 << 20
+"""A text to be shown, encoded."""
 MAX_MESSAGE_BYTES = 512 << 10
 DATA_HEADER_BYTES = 8
 
@@ -94,12 +127,48 @@ class Announce(_Message, frozen=True, tag="announce"):
     total: _Offset
     """Bytes of content."""
     manifest_id: Annotated[bytes, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
+    stream: StreamOffer | None = None
+    """Not files but this; ``entries`` is 1 then, and ``manifest_id`` is the stream's own."""
+
+
+class StreamOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes in order, not at rest."""
+
+    kind: Literal["stream", "text"]
+    name: Annotated[str, Meta(max_length=MAX_COMPONENT_BYTES)]
+    """What a file made of it is to be called."""
 
 
 class Accept(_Message, frozen=True, tag="accept"):
-    """The receiver will take it; so many bytes are durable there already."""
+    """The receiver will take it."""
 
     durable: _Offset
+    """Bytes that are there already and need not be sent; of a stream, where to go on."""
+    identical: _Offset = 0
+    """Those of them that lie in files that stood there already, and were not received by midair in an earlier run."""
+    excluded: _Offset = 0
+    """Bytes of files that are not wanted."""
+    holes: bool = True
+    """Whether Hole is understood; else the zeros are wanted."""
+
+
+class Compare(_Message, frozen=True, tag="compare"):
+    """What are the hashes of these files? Before Accept; each file once, a new Compare when the last is answered."""
+
+    files: Annotated[list[_Index], Meta(min_length=1, max_length=MAX_COMPARED)]
+
+
+class FileHash(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """BLAKE3 over all of a file."""
+
+    file: _Index
+    blake3: _Hash
+
+
+class Compared(_Message, frozen=True, tag="compared"):
+    """Answers to a Compare, in its order, in any number of messages. A FileFailed stands for a file's hash, too."""
+
+    hashes: Annotated[list[FileHash], Meta(max_length=MAX_COMPARED)]
 
 
 class Refuse(_Message, frozen=True, tag="refuse"):
@@ -131,6 +200,29 @@ class Digests(_Message, frozen=True, tag="digests"):
     digests: Annotated[list[Digest], Meta(max_length=MAX_DIGESTS)]
 
 
+class Hole(_Message, frozen=True, tag="hole"):
+    """In place of DATA: these bytes, all of one file, are zero and take no room on the sender's disk. It may reach
+    beyond the range being sent, and is at least MIN_HOLE_BYTES long."""
+
+    start: _Offset
+    end: _Offset
+
+
+class FileFailed(_Message, frozen=True, tag="file-failed"):
+    """Nothing more will come of this file, and nothing of it is to be relied on. ``reason`` is an error's word."""
+
+    file: _Index
+    reason: _Word
+    text: _Text
+
+
+class StreamEnd(_Message, frozen=True, tag="stream-end"):
+    """The stream has come to its end: all of it, and BLAKE3 over it."""
+
+    total: _Offset
+    blake3: _Hash
+
+
 class RangeEnd(_Message, frozen=True, tag="range-end"):
     """A requested range has been sent; with the remaining digests, the last of a file the range may end in."""
 
@@ -140,26 +232,29 @@ class RangeEnd(_Message, frozen=True, tag="range-end"):
 
 
 class Progress(_Message, frozen=True, tag="progress"):
-    """Bytes of content that would survive a power cut at the receiver."""
+    """Bytes of content that would survive a power cut at the receiver; of a stream, that it has handed on."""
 
     durable: _Offset
 
 
 class FileResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One file stands under its final name. ``blake3`` of all of it, if the receiver hashed it all in this run."""
+    """What became of one entry. ``blake3`` of all of it, if the receiver hashed it all in this run."""
 
     file: _Index
     blake3: _Hash | None
+    outcome: _Word = "received"
+    text: _Text = ""
+    """Why not; of what is received, the path it has there when that is another."""
 
 
 class FileResults(_Message, frozen=True, tag="results"):
-    """Every file comes in exactly one of them."""
+    """Every entry that is no folder comes in exactly one of them; so does a folder that was renamed or not taken."""
 
     results: Annotated[list[FileResult], Meta(max_length=MAX_RESULTS)]
 
 
 class Finished(_Message, frozen=True, tag="finished"):
-    """All files are committed; ``total`` bytes of content in them."""
+    """All that is received stands under its final name; ``total`` bytes of content are there."""
 
     total: _Offset
 
@@ -169,8 +264,6 @@ class Failed(_Message, frozen=True, tag="failed"):
 
     reason: _Word
     text: _Text
-    file: _Index | None = None
-    """The entry it is about, if it is about one."""
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
@@ -182,11 +275,11 @@ class Ping(_Message, frozen=True, tag="ping"):
 
 
 class Bye(_Message, frozen=True, tag="bye"):
-    """The sender knows that all files are committed."""
+    """The sender knows what became of everything."""
 
 
-FromSender = Announce | Digests | RangeEnd | Failed | Cancel | Ping | Bye
-FromReceiver = Accept | Refuse | Request | Progress | FileResults | Finished | Failed | Cancel | Ping
+FromSender = Announce | Compared | Digests | Hole | FileFailed | RangeEnd | StreamEnd | Failed | Cancel | Ping | Bye
+FromReceiver = Compare | Accept | Refuse | Request | Progress | FileResults | Finished | Failed | Cancel | Ping
 Message = FromSender | FromReceiver
 
 _M = TypeVar("_M")

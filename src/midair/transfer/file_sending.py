@@ -1,0 +1,318 @@
+"""Files and folders going out: what the receiver asks for is read, hashed and sent, in the order it was asked for.
+
+A file that cannot be read to its end as it was scanned fails alone. The bytes of it that were asked for are left out
+from then on, and so are those of a hole once it was told; the receiver knows both and does not wait for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from itertools import islice
+
+from midair import events
+from midair.channel import Frame
+from midair.errors import ConnectionLostError, MidairError
+from midair.transfer import wire
+from midair.transfer.failures import telling
+from midair.transfer.manifest import encode_records
+from midair.transfer.names import escape
+from midair.transfer.outcome import STORED, FileOutcomes, Outcome, Results
+from midair.transfer.pace import EventPace, FrameSizer, RateMeter
+from midair.transfer.ranges import Range, RangeSet
+from midair.transfer.runs import Runs
+from midair.transfer.sending import Line, demand
+from midair.transfer.source import Source, SourceReader
+
+__all__ = ["FileSending"]
+
+_MAX_REQUESTS = 16
+"""Requests a receiver may have waiting; ours has two."""
+_PATIENCE = 600.0
+"""Seconds a receiver that still pings may take for its next step: a slow disk has to sync what it was sent."""
+_SHOWN_NAMES = 20
+_FLUSH_HASHED = 64 << 20
+"""Bytes hashed before their hashes are told."""
+
+
+class FileSending:
+    """See :class:`midair.transfer.sending.Sending`."""
+
+    def __init__(self, line: Line, source: Source) -> None:
+        self._line = line
+        self._link = line.link
+        self._source = source
+        self._manifest = source.manifest
+        self._accepted = False
+        self._jobs: deque[Range | wire.Compare] = deque()
+        self._compared = RangeSet()
+        """Indices of files that the receiver has asked the hash of."""
+        self._given_up: int | None = None
+        """Bytes of files that were given up since it was accepted; None when there are none."""
+        self._void = RangeSet()
+        """Virtual bytes that the receiver knows it will not get."""
+        self._holes = True
+        self._total = 0
+        self._durable = 0
+        self._results = Results(source.manifest.entries)
+        self._reported = bytearray(len(source.manifest))
+        self._due = len(source.manifest) - source.manifest.count("directory")
+        self._stored_bytes = 0
+        self._crossed = 0
+        self._hashed = 0
+        self._runs = Runs()
+        self._sizer = FrameSizer()
+        self._meter: RateMeter | None = None
+        self._pace = EventPace()
+
+    def outcome(self, *, finished: bool) -> Outcome:
+        return Outcome(
+            bytes_total=self._manifest.total,
+            bytes_committed=self._stored_bytes if finished else 0,
+            bytes_crossed=self._crossed,
+            bytes_hashed=self._runs.bytes_hashed + self._hashed,
+            committed=finished,
+            files=FileOutcomes(self._results) if finished else FileOutcomes(),
+        )
+
+    # -- the sending thread --
+
+    def offer(self) -> None:
+        manifest = self._manifest
+        directories = manifest.count("directory")
+        self._line.emit(
+            events.OfferSeen(
+                files=len(manifest) - directories,
+                directories=directories,
+                bytes=manifest.total,
+                names=tuple(escape(entry.path) for entry in islice(manifest.top_level, _SHOWN_NAMES)),
+            )
+        )
+        self._link.send(
+            wire.Announce(version=wire.VERSION, entries=len(manifest), total=manifest.total, manifest_id=manifest.id)
+        )
+        for payload in encode_records(manifest.entries):
+            self._line.check()
+            self._link.send_manifest(payload)
+
+    def serve(self) -> None:
+        frame = self._link.new_frame()
+        reader = self._source.reader()
+        try:
+            while (job := self._next_job()) is not None:
+                if isinstance(job, wire.Compare):
+                    self._compare(reader, job.files)
+                else:
+                    self._send_range(frame, reader, *job)
+        finally:
+            reader.close()
+        with contextlib.suppress(ConnectionLostError):
+            self._link.send(wire.Bye())
+
+    def _next_job(self) -> Range | wire.Compare | None:
+        """Waits for it; None when the receiver has finished."""
+        line = self._line
+        with line.changed:
+            line.changed.wait_for(lambda: line.ended() or self._jobs)
+            line.check()
+            return self._jobs.popleft() if self._jobs else None
+
+    def _compare(self, reader: SourceReader, files: list[int]) -> None:
+        hashes: list[wire.FileHash] = []
+        unsaid = 0
+        for index in files:
+            try:
+                digest = reader.hash(index, self._line.check)
+            except MidairError as error:
+                self._line.check()
+                self._link.send(wire.Compared(hashes=hashes))
+                hashes, unsaid = [], 0
+                self._give_up(index, error)
+                continue
+            hashes.append(wire.FileHash(index, digest))
+            unsaid += self._manifest.entries[index].size
+            self._hashed += self._manifest.entries[index].size
+            if unsaid >= _FLUSH_HASHED:
+                self._link.send(wire.Compared(hashes=hashes))
+                hashes, unsaid = [], 0
+        if hashes:
+            self._link.send(wire.Compared(hashes=hashes))
+
+    def _give_up(self, index: int, error: MidairError) -> None:
+        reason, text = telling(error)
+        self._runs.abandon(index)
+        self._void.add(*self._manifest.span(index))
+        if self._accepted:
+            self._given_up = (self._given_up or 0) + self._manifest.entries[index].size
+        self._link.send(wire.FileFailed(file=index, reason=reason, text=text))
+
+    def _send_range(self, frame: Frame, reader: SourceReader, start: int, end: int) -> None:
+        digests: list[wire.Digest] = []
+        limit = self._line.rate_limit
+        position = start
+        while (position := next(self._void.missing(position, end), (end, end))[0]) < end:
+            self._line.check()
+            size = self._sizer.size if limit is None else min(self._sizer.size, limit.piece)
+            try:
+                count = self._fill(frame, reader, position, min(end, position + size), digests)
+                if not count:
+                    self._tell_hole(reader, position, digests)
+            except _FileGone as gone:
+                count = gone.filled
+                failure: _FileGone | None = gone
+            else:
+                failure = None
+            if count:
+                began = time.monotonic()
+                self._link.send_data(frame, wire.DATA_HEADER_BYTES + count)
+                self._sizer.sent(count, time.monotonic() - began)
+                position += count
+                self._crossed += count
+                if limit is not None:
+                    self._line.pause(limit.spend(count, time.monotonic()))
+            if failure is not None:
+                self._give_up(failure.file, failure.error)
+            if len(digests) >= wire.MAX_PIECES:
+                self._link.send(wire.Digests(digests=digests))
+                digests = []
+        if (digest := self._runs.open_run()) is not None:
+            digests.append(digest)
+        self._link.send(wire.RangeEnd(start=start, end=end, digests=digests))
+        self._void.subtract(0, end)  # what the receiver has got past it does not ask for again
+
+    def _fill(self, frame: Frame, reader: SourceReader, start: int, end: int, digests: list[wire.Digest]) -> int:
+        """Content from virtual offset ``start`` on, up to ``end``, a hole, what is void, or as many files as a record
+        may touch. How many bytes; 0 when there is a hole.
+
+        Raises: _FileGone.
+        """
+        wire.encode_data_header_into(frame.payload, start)
+        end = min(end, next(self._void.overlapping(start, end), (end, end))[0])
+        filled = 0
+        for piece in islice(self._manifest.pieces(start, end), wire.MAX_PIECES):
+            size = piece.size
+            try:
+                if self._holes and self._manifest.entries[piece.index].holes:
+                    size = min(size, reader.data_size(piece.index, piece.offset))
+                place = wire.DATA_HEADER_BYTES + filled
+                view = frame.payload[place : place + size]
+                if size:
+                    reader.read_into(piece.index, piece.offset, view)
+            except MidairError as error:
+                raise _FileGone(piece.index, error, filled) from error
+            if size:
+                entry_size = self._manifest.entries[piece.index].size
+                digest = self._runs.feed(piece.index, piece.offset, view, entry_size)
+                if digest is not None:
+                    digests.append(digest)
+            filled += size
+            if size < piece.size:
+                break
+        return filled
+
+    def _tell_hole(self, reader: SourceReader, position: int, digests: list[wire.Digest]) -> None:
+        """Raises: _FileGone."""
+        index, offset = self._manifest.locate(position)
+        try:
+            end = position - offset + reader.hole_end(index, offset)
+        except MidairError as error:
+            raise _FileGone(index, error, 0) from error
+        if (digest := self._runs.cut()) is not None:
+            digests.append(digest)
+        self._void.add(position, end)
+        self._link.send(wire.Hole(start=position, end=end))
+
+    # -- the thread that reads --
+
+    def take(self, message: wire.FromReceiver) -> bool:
+        match message:
+            case wire.Compare():
+                self._take_compare(message)
+            case wire.Accept():
+                self._take_accept(message)
+            case wire.Request():
+                self._take_request(message)
+            case wire.Progress():
+                self._take_progress(message.durable)
+            case wire.FileResults():
+                self._take_results(message.results)
+            case wire.Finished():
+                fits = message.total == self._stored_bytes and not self._due
+                demand(self._accepted and fits and not self._jobs, "that it has finished, and it has not")
+                return True
+            case _:
+                demand(False, "what does not belong here")
+        return False
+
+    def _take_compare(self, message: wire.Compare) -> None:
+        demand(not self._accepted and not self._jobs, "a Compare at the wrong time")
+        entries = self._manifest.entries
+        for index in message.files:
+            known = index < len(entries) and entries[index].kind == "file"
+            demand(known and not self._compared.covers(index, index + 1), "a Compare that cannot be")
+            self._compared.add(index, index + 1)
+        self._add_job(message)
+
+    def _take_accept(self, message: wire.Accept) -> None:
+        total = self._manifest.total
+        fits = message.identical <= message.durable <= total - message.excluded
+        demand(not self._accepted and not self._jobs and fits, "an Accept that cannot be")
+        self._link.expect(_PATIENCE)
+        self._accepted = True
+        self._holes = message.holes
+        self._durable = message.durable
+        self._total = total - message.excluded
+        self._meter = RateMeter(time.monotonic(), message.durable)
+        if message.durable > message.identical:
+            self._line.emit(events.Resumed(bytes=message.durable - message.identical))
+
+    def _take_request(self, message: wire.Request) -> None:
+        fits = message.start < message.end <= self._manifest.total
+        small = message.end - message.start <= wire.MAX_REQUEST_BYTES
+        demand(self._accepted and fits and small and len(self._jobs) < _MAX_REQUESTS, "a Request that cannot be")
+        self._add_job((message.start, message.end))
+
+    def _add_job(self, job: Range | wire.Compare) -> None:
+        with self._line.changed:
+            self._jobs.append(job)
+            self._line.changed.notify_all()
+
+    def _take_progress(self, durable: int) -> None:
+        # It goes back only when a file was given up, of which some had arrived.
+        given_up = self._given_up
+        possible = durable <= self._total and (durable >= self._durable or given_up is not None)
+        demand(self._meter is not None and possible, "progress that is none")
+        assert self._meter is not None
+        self._durable = durable
+        now = time.monotonic()
+        rate = self._meter.add(now, durable)
+        total = max(durable, self._total - (given_up or 0))
+        if self._pace.ready(now) or durable == total:
+            self._line.emit(events.Progress(bytes=durable, total=total, rate=rate))
+
+    def _take_results(self, results: list[wire.FileResult]) -> None:
+        entries = self._manifest.entries
+        for result in results:
+            known = result.file < len(entries) and (
+                # Of a folder that was simply taken there is nothing to say.
+                entries[result.file].kind != "directory" or result.outcome not in STORED or bool(result.text)
+            )
+            demand(self._accepted and known and not self._reported[result.file], "a result that cannot be")
+            self._reported[result.file] = 1
+            self._due -= entries[result.file].kind != "directory"
+            self._results.put(result.file, result.outcome, result.text)
+            if result.outcome in STORED:
+                self._stored_bytes += entries[result.file].size
+            if result.blake3 is not None:
+                self._results.put_hash(result.file, result.blake3)
+
+
+class _FileGone(Exception):
+    """A file cannot be sent any more; ``filled`` bytes before it can."""
+
+    def __init__(self, file: int, error: MidairError, filled: int) -> None:
+        super().__init__(str(error))
+        self.file = file
+        self.error = error
+        self.filled = filled

@@ -1,0 +1,106 @@
+"""What becomes of each entry at the receiver: decided before anything is asked for, but for what fails later. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+
+from midair.transfer.manifest import Manifest
+from midair.transfer.ranges import RangeSet
+
+__all__ = ["Fate", "Plan"]
+
+
+class Fate(IntEnum):
+    """Of one entry."""
+
+    NEW = 0
+    """Nothing has its name; it gets it."""
+    MERGED = 1
+    """A folder that is there already: what is in ours comes into it."""
+    IDENTICAL = 2
+    """A file or link that is there already, with the same content."""
+    REPLACING = 3
+    """It takes the place of what has its name."""
+    RENAMED = 4
+    """It gets another name than its own."""
+    KEPT = 5
+    """What has its name stays; it is not wanted."""
+    FAILED = 6
+    """One of the two sides could not."""
+    OMITTED = 7
+    """The sender does not send it."""
+
+
+_STAGED = frozenset({Fate.NEW, Fate.MERGED, Fate.REPLACING, Fate.RENAMED})
+_WORDS = {Fate.IDENTICAL: "identical", Fate.KEPT: "kept", Fate.OMITTED: "omitted"}
+
+
+class Plan:
+    """Fates of the entries of one manifest; all are NEW at first, but for those the sender omits."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._fates = bytearray(len(manifest))
+        self._names: dict[int, str] = {}
+        self._failures: dict[int, tuple[str, str]] = {}
+        for index, entry in enumerate(manifest.entries):
+            if entry.kind == "omitted":
+                self._fates[index] = Fate.OMITTED
+
+    def fate(self, index: int) -> Fate:
+        return Fate(self._fates[index])
+
+    def decide(self, index: int, fate: Fate, *, name: str = "") -> None:
+        """``name`` is the last component of the name it gets when it is RENAMED."""
+        self._fates[index] = fate
+        if fate is Fate.RENAMED:
+            self._names[index] = name
+
+    def fail(self, index: int, reason: str, text: str) -> None:
+        """``reason`` is an error's word."""
+        self._fates[index] = Fate.FAILED
+        self._failures[index] = (reason, text)
+
+    def staged(self, index: int) -> bool:
+        """Whether the entry is made among the unfinished data, to get a name at the end."""
+        return self._fates[index] in _STAGED
+
+    def wanted(self) -> RangeSet:
+        """The virtual ranges that have to come from the sender, sooner or later."""
+        result = RangeSet()
+        for index in range(len(self._manifest)):
+            if self.staged(index):
+                result.add(*self._manifest.span(index))
+        return result
+
+    def bytes_with(self, *fates: Fate) -> int:
+        """Bytes of content in all entries with one of these fates."""
+        return sum(entry.size for entry, fate in zip(self._manifest.entries, self._fates, strict=True) if fate in fates)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of content that are there, under whatever name, when all is done as planned."""
+        return self._manifest.total - self.bytes_with(Fate.KEPT, Fate.FAILED)
+
+    def new_name(self, index: int) -> str | None:
+        """The last component of the name a RENAMED entry gets."""
+        return self._names.get(index) if self._fates[index] == Fate.RENAMED else None
+
+    def result(self, index: int) -> tuple[str, str]:
+        """``(outcome, text)`` for the sender: what became of the entry, and why, or what path it has got instead."""
+        fate = self._fates[index]
+        if fate == Fate.FAILED:
+            return self._failures[index]
+        if fate == Fate.OMITTED:
+            return _WORDS[Fate.OMITTED], self._manifest.entries[index].detail
+        if fate == Fate.RENAMED:
+            folder, slash, _ = self._manifest.entries[index].path.rpartition("/")
+            return "received", folder + slash + self._names[index]
+        return _WORDS.get(Fate(fate), "received"), ""
+
+    def exceptions(self) -> Iterator[int]:
+        """Entries whose result a later run could not tell by looking: they are kept, renamed or failed."""
+        for index, fate in enumerate(self._fates):
+            if fate in (Fate.KEPT, Fate.RENAMED, Fate.FAILED):
+                yield index
