@@ -1,13 +1,14 @@
 # Every target does all of its own set-up: a fresh machine needs git, python3 (3.11 or newer) and make.
 #   make demo    the main job: a directory tree goes from behind one NAT to behind another
 #   make test    the tests         make check   format, lint, types, import arrows, then the tests
+#   make matrix  the full matrix of NATs, with pictures
 #   make bench   speed, beside magic-wormhole in the same run
 #   make lock    write requirements/*.txt anew from pyproject.toml (needs uv)
 SHELL := /bin/sh
 BIN := .venv/bin
 STAMPS := .venv/.stamps
 
-.PHONY: setup setup-test system system-test demo test check lint bench lock clean
+.PHONY: setup setup-test system system-test demo test check lint matrix bench lock clean
 .DEFAULT_GOAL := test
 
 setup: $(STAMPS)/run
@@ -26,6 +27,11 @@ lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# All pairs of all NATs, at two skews, by the plain puncher and by midair: results and pictures in build/matrix.
+matrix: system-test setup-test
+	$(BIN)/midair lab matrix --full --output build/matrix/plain
+	$(BIN)/midair lab matrix --full --contender midair --simulated --skew 0 --output build/matrix/midair
 
 bench: system-test setup-test
 	$(BIN)/python benchmarks/transfer.py --output benchmarks/results/transfer.json
