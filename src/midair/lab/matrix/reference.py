@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from midair.lab.catalogue import DESCRIPTIONS, KERNEL_PREFIX, NO_BOX, parse_topology
 from midair.lab.ceiling import DIRECT, Conditions, Technique, ceiling
+from midair.lab.ceiling.coverage import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ __all__ = ["reference_page"]
 
 _PARTNERS: Final = {"itself": "another like it", "drop": "`drop`", "rst": "`rst`", "symmetric": "`symmetric`"}
 """With whom each box is paired, and how that column is called."""
-_CONDITIONS: Final = Conditions(skews=(-0.5, -0.1, 0.0, 0.1, 0.5))
+_CONDITIONS: Final = Conditions(skews=(-0.5, -0.1, 0.0, 0.1, 0.5), budget=Budget(sockets=512, syns=1023))
 """With nobody's phase preferred."""
 _BUDGET: Final = _CONDITIONS.budget
 _WORTH_TRYING: Final = 0.01
@@ -123,8 +124,8 @@ _INTRODUCTION: Final = f"""\
 
 What stands between a host and the internet, in the lab's words (`midair lab kinds`), and how two hosts get a direct TCP
 connection through it. This page is made by `midair lab matrix --from benchmarks/results/lab-matrix.jsonl --docs
-docs/reference/supported-nats.md`, and that file by `midair lab matrix --contender midair --simulated --skew 0 --tries 2
---output DIR`. `{NO_BOX}` is a public address, `{KERNEL_PREFIX}...` a real Linux router.
+docs/reference/supported-nats.md`, and that file by `midair lab matrix --contender midair --simulated --skew 0 --tries 5
+--seed 1 --output DIR`. `{NO_BOX}` is a public address, `{KERNEL_PREFIX}...` a real Linux router.
 
 The columns in the middle say the best technique for a pair of the box and a partner, whichever side starts first, and
 how often it gets through when that is not always. They are computed from what the boxes do (`midair.lab.ceiling`), for
