@@ -219,7 +219,7 @@ class TargetExistsError(MidairError):
 
     exit_code = 12
     reason = "target-exists"
-    default_hint = "Move it away, or name another folder with -o."
+    default_hint = "Say --overwrite, --rename or --skip, or name another folder with -o."
 
 
 class LocalIOError(MidairError):

@@ -190,3 +190,23 @@ def test_a_person_reads_what_was_not_stored_and_what_was_there(server: str, tmp_
         assert "tree/a: not stored, what was there stays" in command.errors
         assert "tree/up: not stored: it is a link that points out of the folder that is sent" in command.errors
         assert "midair: 2 of 4 files were not stored" in command.errors
+
+
+def test_where_overwriting_is_not_possible_the_person_is_asked_all_the_same(
+    server: str, tmp_path: Path, folder: Path, terminal: tuple[int, int]
+) -> None:
+    ours, theirs = terminal
+    for name in ("x", "y"):
+        put(tmp_path / name, b"new")
+    put(folder / "x" / "mine", b"mine")
+    put(folder / "y", b"old")
+    with both(server, [tmp_path / "x", tmp_path / "y"], folder, "-y", "--overwrite", stdin=theirs) as (
+        sender,
+        receiver,
+    ):
+        wait_until(lambda: "[q]uit" in receiver.errors, "a question")
+        assert "[o]verwrite" not in receiver.errors
+        os.write(ours, b"r\n")
+        assert (sender.wait(), receiver.wait()) == (0, 0)
+        assert receiver.errors.count("[q]uit") == 1
+    assert (folder / "x-1").read_bytes() == (folder / "y").read_bytes() == b"new"

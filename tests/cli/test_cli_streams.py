@@ -147,12 +147,12 @@ def test_a_folder_for_a_pipe_is_refused_with_what_to_do(server: str, tmp_path: P
 def test_a_text_is_shown_and_nothing_is_written(server: str, folder: Path) -> None:
     with midair("send", "--json", "--server", server, "--text", "-", stdin=-1) as sender:
         assert sender.process.stdin is not None
-        sender.process.stdin.write("the password is\n\tcorrect horse")
+        sender.process.stdin.write("the password is\n\t\x1b[1mcorrect horse")
         sender.process.stdin.close()
         code = sender.event("code")["code"]
         with midair("receive", "--server", server, code, "-y", "-o", folder) as receiver:
             assert (sender.wait(), receiver.wait()) == (0, 0)
-    assert receiver.lines == ["the password is", "\tcorrect horse"]
+    assert receiver.lines == ["the password is", "\t\x1b[1mcorrect horse"]
     assert "correct horse" not in receiver.errors + sender.errors + "".join(sender.lines)
     assert sender.done["outcomes"] == {}
     assert list(folder.iterdir()) == []

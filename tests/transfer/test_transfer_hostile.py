@@ -478,6 +478,23 @@ def victim(tmp_path: Path) -> Iterator[tuple[Script, Running, Log]]:
         yield Script(b), start_sending(a, [tmp_path / "t"], log=log, limits=IMPATIENT), log
 
 
+def test_a_receiver_may_still_be_handing_on_what_it_had_taken_when_it_accepted(
+    victim: tuple[Script, Running, Log],
+) -> None:
+    """As a pipe does after a break: the first progress can be less than what need not be sent again."""
+    script, sender, _ = victim
+    script.say(wire.Accept(durable=100_000), wire.Progress(durable=50_000), wire.Request(start=100_000, end=200_000))
+    while True:
+        received = script.channel.receive()
+        if received.type == wire.MESSAGE:
+            message = wire.decode_from_sender(received.payload)
+            assert not isinstance(message, wire.Failed), message
+            if isinstance(message, wire.RangeEnd):
+                break
+    script.channel.abort()
+    sender.error()
+
+
 ACCEPT = wire.Accept(durable=0)
 
 
@@ -494,6 +511,7 @@ ACCEPT = wire.Accept(durable=0)
         [wire.Progress(durable=0)],
         [ACCEPT, wire.Progress(durable=200_001)],
         [ACCEPT, wire.Progress(durable=10), wire.Progress(durable=5)],
+        [wire.Accept(durable=20), wire.Progress(durable=10), wire.Progress(durable=5)],
         [ACCEPT, wire.FileResults(results=[wire.FileResult(0, None)])],
         [ACCEPT, wire.FileResults(results=[wire.FileResult(2, None)])],
         [ACCEPT, wire.FileResults(results=[wire.FileResult(1, None)] * 2)],

@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,8 +45,9 @@ from midair.errors import (
     TargetExistsError,
     UsageError,
 )
-from midair.transfer import Clash, Folder, Offer, Outcome, Pipe, Resolution, Stream, wire
+from midair.transfer import Clash, Folder, Offer, Outcome, Pipe, Resolution, Stream, disk, wire
 from midair.transfer.journal_file import JournalFile
+from midair.transfer.manifest import Entry
 from midair.transfer.ring import Ring
 from midair.transfer.sinks import FileSink
 
@@ -282,7 +284,17 @@ def test_an_input_that_cannot_be_read_ends_both_sides(consumer: Consumer, tmp_pa
         os.close(descriptor)
 
 
-def test_a_stream_keeps_to_the_rate_and_can_be_cancelled_meanwhile(consumer: Consumer) -> None:
+def test_a_stream_keeps_to_the_rate(consumer: Consumer) -> None:
+    with producing(bytes(300_000)) as stream, channels() as (a, b):
+        began = time.monotonic()
+        sender = start_sending(a, stream, limit_rate=200_000)
+        receiver = start_receiving(b, Pipe(consumer.write))
+        assert sender.outcome().committed
+        assert receiver.outcome().committed
+        assert time.monotonic() - began > 1.2
+
+
+def test_a_stream_can_be_cancelled_while_it_keeps_to_the_rate(consumer: Consumer) -> None:
     with producing(bytes(4 * MiB)) as stream, channels() as (a, b):
         log = Log()
         sender = start_sending(a, stream, log=log, limit_rate=100_000)
@@ -294,13 +306,17 @@ def test_a_stream_keeps_to_the_rate_and_can_be_cancelled_meanwhile(consumer: Con
         assert 0 < sender.party.outcome.bytes_crossed < MiB
 
 
-def test_no_is_said_before_anything_is_read(consumer: Consumer) -> None:
-    with producing(b"x") as stream, channels() as (a, b):
-        sender = start_sending(a, stream)
-        receiver = start_receiving(b, Pipe(consumer.write), accept=lambda offer: False)
-        assert isinstance(receiver.error(), DeclinedError)
-        assert isinstance(sender.error(), PeerRefusedError)
-        assert stream.held == (0, 0)
+def test_no_is_said_before_anything_is_read_and_leaves_nothing_open(tmp_path: Path) -> None:
+    with folder_at(tmp_path / "there") as folder, producing(b"x") as stream:
+        before = len(os.listdir("/proc/self/fd"))
+        with channels() as (a, b):
+            sender = start_sending(a, stream)
+            receiver = start_receiving(b, folder, accept=lambda offer: False)
+            assert isinstance(receiver.error(), DeclinedError)
+            assert isinstance(sender.error(), PeerRefusedError)
+            assert stream.held == (0, 0)
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(tmp_path / "there") == []
 
 
 # -- over several connections --
@@ -355,28 +371,42 @@ def test_a_connection_that_breaks_costs_nothing_of_the_stream(consumer: Consumer
     assert consumer.all() == content, f"seed {seed}"
 
 
-@pytest.mark.parametrize("size", [100, 8 * MiB])
-def test_a_receiver_started_anew_gets_it_all_or_is_told_that_the_beginning_is_gone(
-    consumer: Consumer, size: int
-) -> None:
-    first = Consumer()
-    content = os.urandom(size)
-    with producing(content, b"more", window=2 * MiB) as stream:
-        wanted = min(size, 4 * MiB)
-        receiver = broken(stream, Pipe(first.write), lambda: len(first.content) >= wanted)
-        assert not receiver.party.outcome.committed or size == 100
+def test_a_receiver_started_anew_is_told_that_the_beginning_is_gone(consumer: Consumer) -> None:
+    first, log = Consumer(), Log()
+    with producing(b"begun", end=False) as stream:
+        with channels() as (a, b):
+            sender, receiver = start_sending(a, stream, log=log), start_receiving(b, Pipe(first.write))
+            log.wait_for(lambda event: isinstance(event, events.Progress) and event.bytes == 5)
+            a.abort()
+            assert isinstance(receiver.error(), ConnectionLostError)
+            assert isinstance(sender.error(), ConnectionLostError)
         with channels() as (a, b):
             sender, again = start_sending(a, stream), start_receiving(b, Pipe(consumer.write))
-            if size == 100 and stream.held[0] == 0:
-                assert sender.outcome().committed
-                assert again.outcome().committed
-                assert consumer.all() == content + b"more"
-            else:
-                for party in (sender, again):
-                    error = party.error()
-                    assert isinstance(error, PeerLostError)
-                    assert "started anew" in error.message
-    first.all()
+            for party in (sender, again):
+                error = party.error()
+                assert isinstance(error, PeerLostError)
+                assert "started anew" in error.message
+    assert first.all() == b"begun"
+    assert consumer.all() == b""
+
+
+def test_a_receiver_started_anew_gets_it_all_while_all_is_held(consumer: Consumer) -> None:
+    """The first one had its person think about it."""
+    with producing(b"content") as stream:
+        with channels() as (a, b):
+            asked = threading.Event()
+
+            def accept(offer: Offer) -> bool:
+                a.abort()
+                return asked.wait(DEADLINE)
+
+            sender, receiver = start_sending(a, stream), start_receiving(b, Pipe(consumer.write), accept=accept)
+            assert isinstance(receiver.error(), ConnectionLostError)
+            assert isinstance(sender.error(), ConnectionLostError)
+            asked.set()
+        for outcome in run(stream, Pipe(consumer.write)):
+            assert outcome.committed
+    assert consumer.all() == b"content"
 
 
 def test_a_sender_started_anew_cannot_go_on(consumer: Consumer) -> None:
@@ -508,6 +538,35 @@ def test_of_a_stream_that_ends_early_nothing_is_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "there") == []
 
 
+def test_a_folder_is_not_given_up_while_something_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptor may be another file's in that moment."""
+    writing, go_on = threading.Event(), threading.Event()
+    real = disk.write_at
+
+    def slow(descriptor: int, data: memoryview, offset: int) -> None:
+        if bytes(data) == b"content":
+            writing.set()
+            assert go_on.wait(DEADLINE)
+        real(descriptor, data, offset)
+
+    monkeypatch.setattr(disk, "write_at", slow)
+    with folder_at(tmp_path / "there") as folder, producing(b"content", end=False) as stream, channels() as (a, b):
+        sender, receiver = start_sending(a, stream), start_receiving(b, folder)
+        assert writing.wait(DEADLINE)
+        sender.party.cancel()
+        sender.error()
+        receiver.error()
+        closing = threading.Thread(target=folder.close)
+        closing.start()
+        closing.join(0.3)
+        assert closing.is_alive()
+        go_on.set()
+        closing.join(DEADLINE)
+    assert os.listdir(tmp_path / "there") == []
+
+
 def test_what_a_killed_receiver_left_of_a_stream_is_known_as_ours_and_goes(tmp_path: Path) -> None:
     with folder_at(tmp_path / "there") as folder:
         sink = FileSink(folder.path, "x", os.urandom(16))
@@ -616,6 +675,22 @@ def test_a_file_in_a_pipe_goes_on_after_a_break(consumer: Consumer, tmp_path: Pa
         assert outcome.committed
     pipe.close()
     assert consumer.all() == content
+
+
+@pytest.mark.parametrize("when", ["in between", "at the end"])
+def test_a_file_in_a_pipe_that_differs_from_what_was_read_is_said_so(consumer: Consumer, when: str) -> None:
+    with channels() as (a, b):
+        attack = Attack(Script(a), start_receiving(b, Pipe(consumer.write), limits=IMPATIENT))
+        attack.script.offer([Entry("x", "file", 5, 0, 0o644)])
+        assert attack.script.hear() == wire.Accept(durable=0, holes=False)
+        assert attack.script.hear() == wire.Request(start=0, end=5)
+        attack.script.data(0, b"12345")
+        digest = wire.Digest(0, 0, 5, bytes(32))
+        if when == "in between":
+            attack.script.say(wire.Digests(digests=[digest]))
+        else:
+            attack.script.say(wire.RangeEnd(start=0, end=5, digests=[digest]))
+        attack.is_refused(IntegrityError)
 
 
 def test_several_files_or_a_folder_cannot_go_into_a_pipe(consumer: Consumer, tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ class FileSending:
         self._manifest = source.manifest
         self._accepted = False
         self._jobs: deque[Range | wire.Compare] = deque()
-        self._compared = RangeSet()
-        """Indices of files that the receiver has asked the hash of."""
+        self._compared = bytearray(len(source.manifest))
+        """Of each entry, whether the receiver has asked for its hash."""
         self._given_up: int | None = None
         """Bytes of files that were given up since it was accepted; None when there are none."""
         self._void = RangeSet()
@@ -250,8 +250,8 @@ class FileSending:
         entries = self._manifest.entries
         for index in message.files:
             known = index < len(entries) and entries[index].kind == "file"
-            demand(known and not self._compared.covers(index, index + 1), "a Compare that cannot be")
-            self._compared.add(index, index + 1)
+            demand(known and not self._compared[index], "a Compare that cannot be")
+            self._compared[index] = 1
         self._add_job(message)
 
     def _take_accept(self, message: wire.Accept) -> None:
@@ -261,7 +261,8 @@ class FileSending:
         self._link.expect(_PATIENCE)
         self._accepted = True
         self._holes = message.holes
-        self._durable = message.durable
+        # Not what it has taken already: a pipe may still be handing that on, and reports only what it has handed on.
+        self._durable = 0
         self._total = total - message.excluded
         self._meter = RateMeter(time.monotonic(), message.durable)
         if message.durable > message.identical:

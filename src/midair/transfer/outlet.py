@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from blake3 import blake3
 
@@ -24,6 +24,9 @@ _LOOK_SECONDS = 0.5
 
 class Sink(Protocol):
     """What an outlet writes to, in its own thread."""
+
+    may_wait: ClassVar[bool]
+    """Whether ``write`` may wait for ever, for somebody who reads."""
 
     def write(self, data: memoryview) -> None:
         """All of ``data``; may block. Raises: MidairError."""
@@ -91,10 +94,16 @@ class Outlet:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Write no more. A thread that is blocked in writing is left to it. Idempotent."""
+        """Write no more. Idempotent.
+
+        When it returns nothing is being written, except where that may wait for ever: such a thread is left to it.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            writer = self._writer
+        if writer is not None and not self._sink.may_wait:
+            writer.join()
 
     # -- the writing thread --
 

@@ -9,7 +9,7 @@ import select
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from midair.errors import (
     LocalIOError,
@@ -28,9 +28,9 @@ from midair.transfer.journal_file import JournalFile
 from midair.transfer.layout import journal_name, part_name
 from midair.transfer.manifest import MAX_TOTAL, Entry, Manifest, ManifestBuilder
 from midair.transfer.names import escape
+from midair.transfer.outlet import Sink
 from midair.transfer.plan import Fate, Plan
 from midair.transfer.staging import Staging, remove_parts
-from midair.transfer.wire import MAX_TEXT_BYTES
 
 __all__ = ["FileSink", "PipeSink", "StreamSink", "TextSink"]
 
@@ -38,9 +38,8 @@ _SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 _PIPE_BYTES = 1 << 20
 
 
-class StreamSink(Protocol):
-    """``look`` before it is accepted, ``begin`` after that, ``finish`` when all is written; ``write`` and the second
-    ``look`` are :class:`midair.transfer.outlet.Sink`'s."""
+class StreamSink(Sink, Protocol):
+    """``prepare`` before it is accepted, ``begin`` after that, ``finish`` when all is written."""
 
     def prepare(self, resolve: Resolve | None) -> None:
         """Look, and change nothing. Raises: MidairError when it cannot be written there."""
@@ -49,10 +48,6 @@ class StreamSink(Protocol):
     def begin(self, resolve: Resolve | None) -> None:
         """Raises: MidairError."""
         ...
-
-    def write(self, data: memoryview) -> None: ...
-
-    def look(self) -> None: ...
 
     def finish(self, total: int, alive: Callable[[], bool]) -> bool:
         """All is written. False when ``alive`` said no before the last step. Raises: MidairError."""
@@ -69,6 +64,8 @@ class StreamSink(Protocol):
 
 class PipeSink:
     """Into an open descriptor, our stdout as a rule, which stays open."""
+
+    may_wait: ClassVar[bool] = True
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -122,7 +119,9 @@ def _output_closed() -> OutputClosedError:
 
 
 class TextSink:
-    """Into memory, up to the size of a text; ``show`` gets it when it is whole."""
+    """Into memory, as much as the offer said; ``show`` gets it when it is whole."""
+
+    may_wait: ClassVar[bool] = False
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
@@ -135,9 +134,6 @@ class TextSink:
         pass
 
     def write(self, data: memoryview) -> None:
-        """Raises: RemoteProtocolError."""
-        if len(self._content) + len(data) > MAX_TEXT_BYTES:
-            raise RemoteProtocolError("the sender's text is too long")
         self._content += data
 
     def look(self) -> None:
@@ -165,6 +161,8 @@ class FileSink:
     The journal is there for the lock, and for a later run to know whose the part is. Nothing of a stream can be gone on
     with by another process, so both go at the end, whatever it is.
     """
+
+    may_wait: ClassVar[bool] = False
 
     def __init__(self, directory: Path, name: str, stream_id: bytes) -> None:
         self._directory = directory

@@ -72,15 +72,22 @@ def test_a_linux_router_cannot_be_simulated() -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.timeout(60)
-def test_the_plain_puncher_on_the_wire_meets_its_ceiling_with_linux_routers_and_all_else() -> None:
-    """One in four cells of the quick matrix, all with a skew of 100 ms, so all at once; half are hopeless. Hosts that
-    do not reach the server would keep the others waiting."""
-    cells = [each for each in quick_cells((0.1,))[::4] if "-only" not in str(each)]
-    assert sum(each.is_kernel for each in cells) >= 8
+@pytest.mark.timeout(180)
+def test_the_plain_puncher_on_the_wire_meets_its_ceiling_in_the_whole_quick_matrix() -> None:
+    """Over 200 pairs, Linux routers among them, at two skews. A busy computer can be late in single cells: those are
+    played again alone, and it is enough that they come out as computed once."""
+    cells = quick_cells()
+    assert len({each.topology for each in cells}) >= 200
+    assert sum(each.is_kernel for each in cells) >= 60
     results = list(play_matrix(cells, PlainContender(), seed=4))
-    assert [each for each in results if not Verdict(each.verdict).is_fine] == []
-    assert 0.2 < sum(each.successes for each in results) / len(results) < 0.8
+    assert len(results) == len(cells)
+    by_name = {str(each): each for each in cells}
+    surprising = [each.name for each in results if not Verdict(each.verdict).is_fine]
+    assert len(surprising) <= len(cells) // 20
+    for name in surprising:
+        again = [next(play_matrix([by_name[name]], PlainContender(), seed=seed)) for seed in (5, 6, 7)]
+        assert any(Verdict(each.verdict).is_fine for each in again), again
+    assert 0.5 < sum(each.successes for each in results) / len(results) < 0.8
 
 
 @pytest.mark.lab
