@@ -134,10 +134,10 @@ def test_where_no_note_can_be_left_all_goes_as_well_and_is_hashed(
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     if lacking == "the file system":
-        monkeypatch.setattr(os, "setxattr", setxattr)
+        monkeypatch.setattr(disk, "_setxattr", setxattr)
     else:
-        monkeypatch.delattr(os, "setxattr")
-        monkeypatch.delattr(os, "getxattr")
+        monkeypatch.setattr(disk, "_setxattr", None)
+        monkeypatch.setattr(disk, "_getxattr", None)
     put(here / "x", os.urandom(MiB))
     send_and_receive([here / "x"], there)
     for outcome in send_and_receive([here / "x"], there):

@@ -16,7 +16,7 @@ from transfer_support import Log, channels, send_and_receive, start_receiving, s
 from midair import events
 from midair.channel import Received
 from midair.errors import ConnectionLostError, DiskFullError, PeerFailedError
-from midair.transfer import Offer, Resolution, disk, intake, scan, wire
+from midair.transfer import Offer, Resolution, disk, file_system, intake, scan, wire
 from midair.transfer.file_receiving import FileReceiving
 from midair.transfer.journal_file import JournalFile
 from midair.transfer.source import SourceReader
@@ -348,7 +348,7 @@ def test_a_large_file_has_its_room_before_it_is_asked_for(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = folders
-    monkeypatch.setattr(intake, "RESERVE_BYTES", 4 * MiB)
+    monkeypatch.setattr(file_system, "RESERVE_BYTES", 4 * MiB)
     (here / "t").mkdir()
     (here / "t/large").write_bytes(os.urandom(8 * MiB))
     sparse(here / "t/sparse", 8 * MiB, (MiB, b"x"))
@@ -376,7 +376,7 @@ def test_where_there_is_none_nothing_is_sent_and_nothing_is_left(
 ) -> None:
     """A quota, say, that the free space of the file system does not show."""
     here, there = folders
-    monkeypatch.setattr(intake, "RESERVE_BYTES", MiB)
+    monkeypatch.setattr(file_system, "RESERVE_BYTES", MiB)
     (here / "t").mkdir()
     (here / "t/large").write_bytes(os.urandom(8 * MiB))
     real = disk._allocate
@@ -399,7 +399,7 @@ def test_a_file_system_that_cannot_keep_room_is_written_to_all_the_same(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = folders
-    monkeypatch.setattr(intake, "RESERVE_BYTES", MiB)
+    monkeypatch.setattr(file_system, "RESERVE_BYTES", MiB)
     monkeypatch.setattr(disk, "_allocate", lambda *arguments: errno.EOPNOTSUPP)
     (here / "x").write_bytes(os.urandom(2 * MiB))
     send_and_receive([here / "x"], there)

@@ -47,27 +47,31 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
 _syncfs = getattr(_libc, "syncfs", None)
 _fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+_setxattr, _getxattr = getattr(os, "setxattr", None), getattr(os, "getxattr", None)
 _ZEROS = bytes(1 << 20)
 _MARK = "user.midair.source"
 
 
 def mark(descriptor: int, identity: bytes) -> None:
     """Leave a note on a file of where it is from, if the file system has room for one (an extended attribute)."""
-    if hasattr(os, "setxattr"):
-        with contextlib.suppress(OSError):
-            os.setxattr(descriptor, _MARK, identity)
+    if _setxattr is not None:
+        try:
+            _setxattr(descriptor, _MARK, identity)
+        except OSError:
+            return
 
 
 def marked(name: str, folder: int) -> bytes | None:
     """The note on a regular file, if there is one that can be read."""
-    if not hasattr(os, "getxattr"):
+    if _getxattr is None:
         return None
     try:
         descriptor = open_to_read(name, folder)
     except OSError:
         return None
     try:
-        return os.getxattr(descriptor, _MARK)
+        note: bytes = _getxattr(descriptor, _MARK)
+        return note
     except OSError:
         return None
     finally:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from midair import events
 from midair.errors import RemoteProtocolError
-from midair.transfer import disk, wire
+from midair.transfer import wire
 from midair.transfer.clashes import Resolve, resolve_clashes
+from midair.transfer.comparison import Comparison
 from midair.transfer.destination import Folder
-from midair.transfer.existing import fingerprint, hash_existing
 from midair.transfer.failures import from_os
 from midair.transfer.inspection import Found, check_room, inspect
 from midair.transfer.intake import SYNC_SECONDS, Intake
@@ -34,10 +34,6 @@ __all__ = ["FileReceiving"]
 
 SHOWN_NAMES = 20
 _RESULTS_BYTES = 256 << 10
-_LOOK_SECONDS = 0.2
-"""How often somebody who waits for an answer looks whether it still matters."""
-_PATIENCE, _SLOWEST_DISK = 600.0, 5_000_000
-"""Seconds, and beyond them bytes a second, that a sender may take to hash a file."""
 
 
 class FileReceiving:
@@ -57,8 +53,7 @@ class FileReceiving:
         self._folder: int | None = None
         self._found: Found | None = None
         self._intake: Intake | None = None
-        self._compared_bytes = 0
-        self._answers = _Answers()
+        self._comparison = Comparison(line, manifest, self._plan, self._results)
         self._scheduler_lock = threading.Lock()
         """Also held while requests are sent: the sender must see them in the order the scheduler knows."""
         self._scheduler: Scheduler | None = None
@@ -73,7 +68,7 @@ class FileReceiving:
             bytes_total=self._manifest.total,
             bytes_committed=self._plan.stored_bytes if self.committed else 0,
             bytes_crossed=0 if intake is None else intake.received,
-            bytes_hashed=self._compared_bytes + (0 if intake is None else intake.bytes_hashed),
+            bytes_hashed=self._comparison.bytes_hashed + (0 if intake is None else intake.bytes_hashed),
             committed=self.committed,
             files=self._files,
         )
@@ -128,9 +123,7 @@ class FileReceiving:
             case wire.FileFailed():
                 self._take_file_failed(message)
             case wire.Compared():
-                self._link.moved()
-                for answer in message.hashes:
-                    self._answers.put(answer.file, answer.blake3)
+                self._comparison.take(message.hashes)
             case _:
                 raise RemoteProtocolError("the sender sent what does not belong to files")
 
@@ -164,9 +157,7 @@ class FileReceiving:
         if message.file >= len(manifest) or manifest.entries[message.file].kind != "file":
             raise RemoteProtocolError("the sender named a file that is not in its list")
         self._link.moved()
-        if self._answers.awaits(message.file):
-            self._plan.fail(message.file, message.reason, message.text)
-            self._answers.put(message.file, None)
+        if self._comparison.take_failed(message):
             return
         scheduler, intake = self._at_work()
         if not self._plan.staged(message.file):
@@ -188,48 +179,14 @@ class FileReceiving:
     def carry_out(self) -> bool:
         assert self._found is not None
         assert self._intake is not None
-        alike = self._compare(self._found.survey.unsure)
+        assert self._folder is not None
+        alike, differing = self._comparison.run(self._folder, self._found.survey.unsure)
         if not self._line.alive():
             return False
+        self._found.survey.clashes += differing
         self._decide()
         self._begin(self._found, self._intake, alike)
         return self._follow(self._intake) and self._commit(self._intake)
-
-    def _compare(self, unsure: Sequence[int]) -> list[AlikeFile]:
-        """Hash what may be identical, here and there; what is not becomes a clash."""
-        if not unsure:
-            return []
-        assert self._folder is not None
-        assert self._found is not None
-        entries = self._manifest.entries
-        size = sum(entries[index].size for index in unsure)
-        self._line.emit(
-            events.Status(text=f"Comparing {len(unsure)} files ({size} bytes) with what is there already...")
-        )
-        alike: list[AlikeFile] = []
-        folders = disk.Folders(self._folder)
-        try:
-            for start in range(0, len(unsure), wire.MAX_COMPARED):
-                batch = unsure[start : start + wire.MAX_COMPARED]
-                self._answers.expect(batch)
-                self._link.send(wire.Compare(files=list(batch)))
-                for index in batch:
-                    if not self._line.alive():
-                        return []
-                    ours = hash_existing(folders, entries[index], self._line.alive)
-                    self._compared_bytes += entries[index].size
-                    self._link.expect(_PATIENCE + entries[index].size / _SLOWEST_DISK)
-                    theirs = self._answers.wait_for(index, self._line)
-                    self._link.expect(None)
-                    if ours is not None and ours[0] == theirs:
-                        self._plan.decide(index, Fate.IDENTICAL)
-                        self._results.put_hash(index, ours[0])
-                        alike.append(fingerprint(index, ours[1]))
-                    elif self._plan.fate(index) is Fate.NEW:
-                        self._found.survey.clashes.append(index)
-        finally:
-            folders.close()
-        return alike
 
     def _decide(self) -> None:
         assert self._folder is not None
@@ -255,8 +212,8 @@ class FileReceiving:
         self.begun = True
         self._link.send(wire.Accept(durable=identical + resumed, identical=identical, excluded=excluded))
         # What is counted as durable from here on is what stands there, whether this transfer brought it or not.
-        for index in range(len(manifest)):
-            if plan.fate(index) is Fate.IDENTICAL:
+        for index, fate in plan.notable():
+            if fate is Fate.IDENTICAL:
                 intake.durable.add(*manifest.span(index))
             elif not plan.staged(index):
                 intake.durable.subtract(*manifest.span(index))
@@ -305,7 +262,7 @@ class FileReceiving:
     def _commit(self, intake: Intake) -> bool:
         if not intake.commit(self._line.alive):
             return False
-        for index in range(len(self._manifest)):
+        for index, _ in self._plan.notable():
             self._results.put(index, *self._plan.result(index))
         self._files = FileOutcomes(self._results)
         self.committed = True
@@ -318,7 +275,7 @@ class FileReceiving:
 
     def _file_results(self) -> Iterator[wire.FileResult]:
         for index in self._results.indices():
-            outcome, text = self._plan.result(index)
+            outcome, text = self._results.get(index)
             yield wire.FileResult(index, self._results.hash(index), outcome, text[: wire.MAX_TEXT])
 
     def salvage(self) -> None:
@@ -336,39 +293,6 @@ class FileReceiving:
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
-
-
-class _Answers:
-    """The sender's hashes, as they come in for those who wait for them."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._due: dict[int, bytes | None] = {}
-        self._awaited: set[int] = set()
-
-    def expect(self, files: Sequence[int]) -> None:
-        with self._changed:
-            self._awaited.update(files)
-
-    def awaits(self, file: int) -> bool:
-        with self._changed:
-            return file in self._awaited
-
-    def put(self, file: int, blake3: bytes | None) -> None:
-        """None when there is none. Raises: RemoteProtocolError for an answer that nobody asked for."""
-        with self._changed:
-            if file not in self._awaited:
-                raise RemoteProtocolError("the sender compared what it was not asked to")
-            self._awaited.remove(file)
-            self._due[file] = blake3
-            self._changed.notify_all()
-
-    def wait_for(self, file: int, line: Line) -> bytes | None:
-        """The sender's hash; None when there is none, or the transfer has ended."""
-        with self._changed:
-            while file not in self._due and line.alive():
-                self._changed.wait(_LOOK_SECONDS)
-            return self._due.pop(file, None)
 
 
 def _batches(results: Iterator[wire.FileResult]) -> Iterator[list[wire.FileResult]]:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 
 from blake3 import blake3
 
-from midair.errors import DiskFullError, LocalIOError, MidairError
+from midair.errors import MidairError
 from midair.transfer import disk
 from midair.transfer.failures import from_os
+from midair.transfer.file_system import fail_what_cannot_be, refuse_twins, reserve
 from midair.transfer.inspection import Found
 from midair.transfer.journal import (
     AlikeFile,
@@ -36,20 +37,17 @@ from midair.transfer.journal_file import JournalFile
 from midair.transfer.layout import journal_name
 from midair.transfer.manifest import Manifest
 from midair.transfer.matching import Matching
-from midair.transfer.names import UnacceptableName, check, escape
 from midair.transfer.outcome import Results
 from midair.transfer.plan import Fate, Plan
 from midair.transfer.staging import Staging, remove_parts
 from midair.transfer.wire import Digest
 
-__all__ = ["RESERVE_BYTES", "SYNC_BYTES", "SYNC_SECONDS", "Intake"]
+__all__ = ["SYNC_BYTES", "SYNC_SECONDS", "Intake"]
 
 SYNC_BYTES = 64 << 20
 """Written and not yet durable, before a sync is wanted at once."""
 SYNC_SECONDS = 0.5
 """A sync is wanted this often anyway: a crash costs no more than what came in that time."""
-RESERVE_BYTES = 64 << 20
-"""Files from this size on get their room on the disk before anything is asked for."""
 
 _MAX_WAITING = 16
 _EMPTY = blake3().digest()
@@ -178,9 +176,9 @@ class Intake:
             self._journal = JournalFile.create(self._folder, journal_name(self._manifest.entries[0].path))
             begun = True
         try:
-            self._refuse_twins()
+            refuse_twins(self._folder, self._manifest)
             if self._found.stage is Stage.RECEIVING:
-                self._fail_what_cannot_be()
+                fail_what_cannot_be(self._folder, self._journal, self._manifest, self._plan)
             if not self._found.begun:
                 begun = True
                 remove_parts(self._folder, self._found.leftovers)
@@ -189,43 +187,12 @@ class Intake:
                 self._create_parts(created)
                 if records := alike_records(list(alike)):
                     self._journal.append(records)
-                self._reserve()
+                reserve(self._staging, self._manifest, self._plan, self.durable)
         except MidairError:
             if begun and not self._found.begun:
                 remove_parts(self._folder, created)
                 self._journal.remove()
             raise
-
-    def _refuse_twins(self) -> None:
-        """Where the file system would put two files into one. Raises: LocalIOError."""
-        twins = self._manifest.twins
-        if twins is not None and disk.folds_case(journal_name(self._manifest.entries[0].path), self._folder):
-            raise LocalIOError(
-                f"{escape(twins[0])} and {escape(twins[1])} would be the same file in the folder to receive into",
-                hint="Receive into a folder whose file system tells upper from lower case.",
-            )
-
-    def _fail_what_cannot_be(self) -> None:
-        """Files too large for the file system, and names it does not take, as on FAT."""
-        assert self._journal is not None
-        entries = self._manifest.entries
-        for index, entry in enumerate(entries):
-            if entry.size >= 1 << 31 and self._plan.staged(index) and not self._journal.holds(entry.size):
-                self._plan.fail(index, "unsupported", "the receiver's file system takes no file so large")
-        if self._manifest.for_windows or disk.takes_any_name(self._folder):
-            return
-        bad: set[str] = set()
-        for index, entry in enumerate(entries):
-            parent, _, name = entry.path.rpartition("/")
-            try:
-                check(name, windows=True)
-                fine = parent not in bad
-            except UnacceptableName:
-                fine = False
-            if not fine:
-                bad.add(entry.path)
-                if self._plan.staged(index):
-                    self._plan.fail(index, "unsupported", "the receiver's file system does not take this name")
 
     def _create_parts(self, created: list[str]) -> None:
         assert self._journal is not None
@@ -235,21 +202,6 @@ class Intake:
             # Before anything is in them: a part that no journal names is only taken for ours while it is empty.
             self._journal.append(parts_records(unrecorded))
             self._staging.sync_folder()
-
-    def _reserve(self) -> None:
-        """Raises: DiskFullError, LocalIOError."""
-        for index, entry in enumerate(self._manifest.entries):
-            if entry.size < RESERVE_BYTES or entry.holes or not self._plan.staged(index):
-                continue
-            if self.durable.covers(*self._manifest.span(index)):
-                continue
-            descriptor = self._staging.open_file(index)
-            try:
-                disk.reserve(descriptor, entry.size)
-            except OSError as error:
-                raise DiskFullError(f"there is no room left for {escape(entry.path)}") from error
-            finally:
-                os.close(descriptor)
 
     def sync(self) -> bool:
         """Bring what has been written to the disk and then into the journal; whether there was anything.

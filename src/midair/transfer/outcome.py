@@ -59,6 +59,7 @@ class FileOutcome:
 
 
 STORED = frozenset({"received", "identical"})
+_RECEIVED = ("received", "")
 
 
 class Results:
@@ -83,6 +84,10 @@ class Results:
         if outcome != "received" or text:
             self._exceptions[index] = (outcome, text)
 
+    def get(self, index: int) -> tuple[str, str]:
+        """``(outcome, text)``."""
+        return self._exceptions.get(index, _RECEIVED)
+
     def indices(self) -> array[int]:
         """The entries that have a result: all but the folders that were simply taken."""
         return array("L", (i for i, e in enumerate(self._entries) if e.kind != "directory" or i in self._exceptions))
@@ -101,7 +106,7 @@ class Results:
 
     def of(self, index: int) -> FileOutcome:
         entry, digest = self._entries[index], self.hash(index)
-        outcome, text = self._exceptions.get(index, ("received", ""))
+        outcome, text = self._exceptions.get(index, _RECEIVED)
         return FileOutcome(
             name=entry.path,
             bytes=entry.size,

@@ -33,7 +33,6 @@ class Fate(IntEnum):
 
 
 _STAGED = frozenset({Fate.NEW, Fate.MERGED, Fate.REPLACING, Fate.RENAMED})
-_WORDS = {Fate.IDENTICAL: "identical", Fate.KEPT: "kept", Fate.OMITTED: "omitted"}
 
 
 class Plan:
@@ -68,15 +67,22 @@ class Plan:
 
     def wanted(self) -> RangeSet:
         """The virtual ranges that have to come from the sender, sooner or later."""
-        result = RangeSet()
-        for index in range(len(self._manifest)):
-            if self.staged(index):
-                result.add(*self._manifest.span(index))
+        result = RangeSet([(0, self._manifest.total)] if self._manifest.total else [])
+        for index, fate in self.notable():
+            if fate not in _STAGED:
+                result.subtract(*self._manifest.span(index))
         return result
 
+    def notable(self) -> Iterator[tuple[int, Fate]]:
+        """The entries that are not NEW."""
+        for index, fate in enumerate(self._fates):
+            if fate:
+                yield index, Fate(fate)
+
     def bytes_with(self, *fates: Fate) -> int:
-        """Bytes of content in all entries with one of these fates."""
-        return sum(entry.size for entry, fate in zip(self._manifest.entries, self._fates, strict=True) if fate in fates)
+        """Bytes of content in all entries with one of these fates, NEW not among them."""
+        assert Fate.NEW not in fates
+        return sum(self._manifest.entries[index].size for index, fate in self.notable() if fate in fates)
 
     @property
     def stored_bytes(self) -> int:
@@ -89,18 +95,21 @@ class Plan:
 
     def result(self, index: int) -> tuple[str, str]:
         """``(outcome, text)`` for the sender: what became of the entry, and why, or what path it has got instead."""
-        fate = self._fates[index]
-        if fate == Fate.FAILED:
-            return self._failures[index]
-        if fate == Fate.OMITTED:
-            return _WORDS[Fate.OMITTED], self._manifest.entries[index].detail
-        if fate == Fate.RENAMED:
-            folder, slash, _ = self._manifest.entries[index].path.rpartition("/")
-            return "received", folder + slash + self._names[index]
-        return _WORDS.get(Fate(fate), "received"), ""
+        match self._fates[index]:
+            case Fate.IDENTICAL:
+                return "identical", ""
+            case Fate.RENAMED:
+                folder, slash, _ = self._manifest.entries[index].path.rpartition("/")
+                return "received", folder + slash + self._names[index]
+            case Fate.KEPT:
+                return "kept", ""
+            case Fate.FAILED:
+                return self._failures[index]
+            case Fate.OMITTED:
+                return "omitted", self._manifest.entries[index].detail
+            case _:
+                return "received", ""
 
     def exceptions(self) -> Iterator[int]:
         """Entries whose result a later run could not tell by looking: they are kept, renamed or failed."""
-        for index, fate in enumerate(self._fates):
-            if fate in (Fate.KEPT, Fate.RENAMED, Fate.FAILED):
-                yield index
+        return (index for index, fate in self.notable() if fate in (Fate.KEPT, Fate.RENAMED, Fate.FAILED))

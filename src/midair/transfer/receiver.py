@@ -35,8 +35,9 @@ from midair.transfer.link import Link, LinkLimits
 from midair.transfer.manifest import Manifest
 from midair.transfer.offering import OfferReader
 from midair.transfer.outcome import Offer, Outcome
+from midair.transfer.pipe_receiving import PipeReceiving
 from midair.transfer.receiving import Line, Receiving
-from midair.transfer.stream_receiving import PipedFileReceiving, StreamReceiving
+from midair.transfer.stream_receiving import StreamReceiving
 
 __all__ = ["Receiver"]
 
@@ -153,7 +154,7 @@ class Receiver:
 
     def _receiving_of(self, manifest: Manifest) -> Receiving:
         if isinstance(self._destination, Pipe):
-            return PipedFileReceiving(self._line, self._destination, manifest)
+            return PipeReceiving(self._line, self._destination, manifest)
         return FileReceiving(self._line, self._destination, manifest, self._resolve_in_turn)
 
     def _consider(self, receiving: Receiving) -> None:
