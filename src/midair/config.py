@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from midair.endpoint import Family
 from midair.errors import UsageError
 
-__all__ = ["APP_ID", "DEFAULT_PORT", "PathPolicy", "ServerLimits", "ServerURL", "TraversalOptions"]
+__all__ = [
+    "APP_ID",
+    "DEFAULT_PORT",
+    "PathPolicy",
+    "ProxyScheme",
+    "ProxyURL",
+    "ServerLimits",
+    "ServerURL",
+    "TraversalOptions",
+]
 
 APP_ID = "midair/transfer/1"
 """Our application id at the mailbox server: it keeps our codes apart from other applications' and goes into SPAKE2."""
@@ -21,6 +30,77 @@ PathPolicy = Literal["auto", "direct", "relay"]
 """auto: direct when it can be had, else the relay. direct, relay: only that."""
 
 
+ProxyScheme = Literal["socks5", "http"]
+"""SOCKS 5 (RFC 1928), or CONNECT of HTTP (RFC 9110 9.3.6) without TLS on the way to the proxy."""
+
+_PROXY_PORTS: dict[ProxyScheme, int] = {"socks5": 1080, "http": 80}
+"""RFC 1928 3, and HTTP's own."""
+_PROXY_SCHEMES: dict[str, ProxyScheme] = {"socks5": "socks5", "socks5h": "socks5", "socks": "socks5", "http": "http"}
+"""curl's ``h`` asks the proxy to look names up, which it always does here."""
+_MAX_CREDENTIAL_BYTES = 255
+"""A name or a password: RFC 1929 2 has one byte for the length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyURL:
+    """A proxy between here and the server: ``socks5://host:port`` or ``http://host:port``. ``str`` leaves out who uses
+    it, so that no password is ever shown."""
+
+    scheme: ProxyScheme
+    host: str
+    """A name or an address literal, IPv6 without brackets."""
+    port: int
+    user: str = field(default="", repr=False)
+    """Empty: nobody has to log in."""
+    password: str = field(default="", repr=False)
+    named_by: str = field(default="", compare=False)
+    """What a person has to change to have another: ``--proxy``, ``ALL_PROXY``."""
+
+    @classmethod
+    def parse(cls, text: str, *, named_by: str = "--proxy") -> ProxyURL:
+        """From ``[scheme://][user[:password]@]host[:port]``, as curl takes it; no scheme means http.
+
+        Raises: UsageError, in which nothing stands that could be a password.
+        """
+        url = text.strip() if "://" in text else f"http://{text.strip()}"
+        shown = repr(url.partition("://")[0] + "://" + url.partition("://")[2].rpartition("@")[2])[:200]
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+            user, password = (unquote(part or "", errors="strict") for part in (parts.username, parts.password))
+        except ValueError:
+            host = None
+        if host is None or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise UsageError(
+                f"{named_by}: {shown} is not a proxy's address",
+                hint="Write it as http://HOST:PORT or socks5://HOST:PORT; in a password, @ : / # ? are %40 %3A %2F %23 "
+                "%3F.",
+            )
+        scheme = _PROXY_SCHEMES.get(parts.scheme)
+        if scheme is None:
+            raise UsageError(
+                f"{named_by}: midair cannot use a proxy of the kind {parts.scheme[:20]!r}",
+                hint="It can use http:// and socks5://, and does without with --proxy none.",
+            )
+        for part in (user, password):
+            if len(part.encode()) > _MAX_CREDENTIAL_BYTES or not part.isprintable():
+                raise UsageError(f"{named_by}: the user or password for {shown} is too long, or has control characters")
+        if ":" in user:
+            raise UsageError(f"{named_by}: a user of a proxy cannot have a colon in its name")  # RFC 7617 2
+        return cls(
+            scheme=scheme,
+            host=host,
+            port=_PROXY_PORTS[scheme] if port is None else port,
+            user=user,
+            password=password,
+            named_by=named_by,
+        )
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerURL:
     """Where the meeting point is: ``ws://host:port`` or ``wss://host:port``."""
@@ -29,6 +109,8 @@ class ServerURL:
     host: str
     """A name or an address literal, IPv6 without brackets."""
     port: int
+    proxy: ProxyURL | None = None
+    """Through which it is reached. Where there is one, the other side is reached by the relay only."""
 
     @classmethod
     def parse(cls, text: str) -> ServerURL:
@@ -76,7 +158,11 @@ class TraversalOptions:
     port_mapping: bool = True
     """Ask the home router for a port (PCP, NAT-PMP, UPnP IGD)."""
     head_start: float = 2.0
-    """Seconds from the agreed start until an authenticated relay leg is used. One SYN retransmission (1 s) fits in."""
+    """Seconds from the agreed start until an authenticated relay leg is used for good. One SYN retransmission (1 s)
+    fits in."""
+    relay_after: float = 0.1
+    """The same where what begins on the relay can move: what a network needs in which the relay is no use, and nobody
+    notices (docs/adr/0005)."""
     deadline: float = 20.0
     """Seconds from the agreed start until the attempt fails for good."""
     server_wait: float = 3.0
@@ -110,6 +196,8 @@ class ServerLimits:
     """Mailboxes in all."""
     mailboxes_per_address: int = 50
     """Mailboxes opened from one address that are still there."""
+    mailboxes_per_address_and_day: int = 100_000
+    """Mailboxes opened from one address in a day: more than one a second, for thousands behind one carrier's NAT."""
     messages_per_mailbox: int = 200
     """Messages kept in one mailbox; a meeting uses about a dozen."""
     message_bytes: int = 64 * 1024
@@ -126,12 +214,16 @@ class ServerLimits:
     """Relay legs from one address that wait for their partner."""
     relay_bytes: int = 1 << 40
     """Bytes one relayed pair may carry in both directions together (1 TiB)."""
+    relay_bytes_per_address_and_day: int = 1 << 42
+    """Bytes all relayed pairs of one address (/64 for IPv6) may carry on one day of UTC (4 TiB)."""
+    relay_bytes_per_day: int = 1 << 60
+    """Bytes relayed on one day of UTC in all, on all nodes that share a store; the default is no limit in practice."""
     relay_idle_seconds: float = 120.0
     """A relayed pair that carries nothing for this long is closed."""
     stun_requests_per_connection: int = 100
     """Binding requests one connection may make."""
     dials_back_per_minute: int = 30
-    """Connections back that one address may ask for in a minute; a NAT check takes six."""
+    """Connections back that one address may ask for in a minute; a NAT check takes 14 at most."""
     dials_back: int = 64
     """Connections back under way, in all."""
     stun_idle_seconds: float = 600.0

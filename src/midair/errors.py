@@ -7,6 +7,7 @@
     │   ├── UnknownCodeError        4    nobody waits with this code
     │   ├── CrowdedError            4    two others already use this code
     │   └── ServerUnreachableError  17   no meeting without the server
+    │       └── ProxyError          21   the proxy on the way to it does not let us through
     ├── PeerError                        what the other side decided, or did wrong
     │   ├── PeerRefusedError        5
     │   ├── PeerCancelledError      6
@@ -54,6 +55,7 @@ __all__ = [
     "PeerFailedError",
     "PeerLostError",
     "PeerRefusedError",
+    "ProxyError",
     "QuotaError",
     "RemoteProtocolError",
     "ServerUnreachableError",
@@ -122,6 +124,14 @@ class ServerUnreachableError(MeetingError):
     exit_code = 17
     reason = "server-unreachable"
     default_hint = "Check the address after --server, and that `midair serve` runs there."
+
+
+class ProxyError(ServerUnreachableError):
+    """The proxy on the way to the meeting point cannot be reached, or does not let us through."""
+
+    exit_code = 21
+    reason = "proxy"
+    default_hint = "Check the proxy's address and kind; --proxy none does without."
 
 
 class PeerError(MidairError):

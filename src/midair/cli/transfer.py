@@ -12,17 +12,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from midair.cli.ending import configure_logging, fail
 from midair.cli.output import Reporter, choose_reporter
-from midair.cli.prompt import Person, ask_for_code, read_text
+from midair.cli.policies import Policies, add_help
 from midair.cli.settings import config_path, server_from
-from midair.config import DEFAULT_PORT, PathPolicy, ServerURL, TraversalOptions
-from midair.errors import CancelledByUserError, MidairError, TerminatedError, UsageError
+from midair.config import DEFAULT_PORT, ServerURL, TraversalOptions
+from midair.errors import CancelledByUserError, MidairError, NoPathError, TerminatedError, UsageError
 from midair.rendezvous import parse_code
-from midair.session import ReceiveSession, SendSession, Summary
-from midair.transfer import Pipe, Stream
+from midair.session import Summary
+
+if TYPE_CHECKING:
+    from midair.transfer import Stream
 
 __all__ = ["receive_command", "send_command"]
 
@@ -35,6 +37,7 @@ class _Run:
     """One run of a command: what it was given, and how far it has come."""
 
     reporter: Reporter
+    policies: Policies
     traversal: TraversalOptions
     rejoin: float | None
     summary: Summary = field(default_factory=Summary)
@@ -48,14 +51,16 @@ def send_command(
     code: str | None,
     server: str | None,
     limit_rate: float | None,
+    hashed: bool,
     **options: Any,
 ) -> int:
     """Sends; returns the exit code."""
+    from midair.session import SendSession
 
     def prepare(run: _Run) -> _Work:
         wanted = None if code is None else parse_code(code)[1]
         source = _what_to_send(paths, text, name)
-        named = server_from(server)
+        named = _way_to(server, run.policies)
 
         async def work() -> None:
             async with _meeting_point(named) as (ours, theirs):
@@ -68,6 +73,7 @@ def send_command(
                     traversal=run.traversal,
                     rejoin=run.rejoin,
                     limit_rate=limit_rate,
+                    hashed=hashed,
                 )
                 run.summary = session.summary
                 await session.run()
@@ -79,11 +85,15 @@ def send_command(
 
 def _what_to_send(paths: tuple[str, ...], text: str | None, name: str | None) -> list[Path] | Stream:
     """Raises: UsageError for what does not go together."""
+    from midair.transfer import Stream
+
     if name is not None and paths != ("-",):
         raise UsageError("--name is for what comes in on stdin", hint="midair send --name NAME -")
     if text is not None:
         if paths:
             raise UsageError("a text is sent alone, without files")
+        from midair.cli.prompt import read_text
+
         return Stream.of_text(read_text() if text == "-" else text)
     if not paths:
         raise UsageError("there is nothing to send", hint="Name files or folders, or - for stdin, or --text TEXT.")
@@ -104,12 +114,16 @@ def receive_command(
     existing: Literal["overwrite", "rename", "skip"] | None,
     wait: float,
     server: str | None,
+    hashed: bool,
     **options: Any,
 ) -> int:
     """Receives; returns the exit code."""
+    from midair.cli.prompt import Person, ask_for_code
+    from midair.session import ReceiveSession
+    from midair.transfer import Pipe
 
     def prepare(run: _Run) -> _Work:
-        named = server_from(server)
+        named = _way_to(server, run.policies)
         if named is None:
             raise UsageError(
                 "no server is named",
@@ -130,6 +144,7 @@ def receive_command(
                 accept=person.accepts,
                 resolve=person.resolves,
                 wait=wait,
+                hashed=hashed,
                 on_event=run.reporter,
                 traversal=run.traversal,
                 rejoin=run.rejoin,
@@ -145,24 +160,26 @@ def receive_command(
 def _execute(
     prepare: Callable[[_Run], _Work],
     *,
-    policy: PathPolicy,
-    port: int,
     rejoin: float | None,
     as_json: bool,
     quiet: bool,
     debug: bool,
+    **policies: Any,
 ) -> int:
     """Runs what ``prepare``, which may ask at the terminal, gives to do, with signals turned into cancellation.
     ``done`` is the last event, whatever happens."""
     configure_logging(debug=debug)
     start = time.monotonic()
     reporter = choose_reporter(as_json=as_json, quiet=quiet)
-    run = _Run(reporter, TraversalOptions(policy=policy, local_port=port), rejoin)
+    run = _Run(reporter, Policies(**policies), TraversalOptions(), rejoin)
     failure: MidairError | None = None
     try:
+        run.traversal = run.policies.traversal()
         asyncio.run(_interruptible(prepare(run)()))
     except MidairError as error:
         failure = error
+        if isinstance(error, NoPathError):
+            add_help(error, run.traversal.policy)
     except KeyboardInterrupt:
         failure = CancelledByUserError("cancelled")
     except Exception as error:
@@ -175,6 +192,16 @@ def _execute(
     reporter(run.summary.done(seconds=time.monotonic() - start, error=failure))
     reporter.close()
     return 0 if failure is None else fail(failure)
+
+
+def _way_to(option: str | None, policies: Policies) -> ServerURL | None:
+    """The server that is named anywhere, as it is to be reached. Raises: UsageError."""
+    named = server_from(option)
+    if named is not None:
+        return policies.way_to(named)
+    if policies.proxy is not None and policies.proxy.strip().lower() != "none":
+        raise UsageError("a proxy leads to a server, and none is named", hint="Name one by --server.")
+    return None
 
 
 async def _interruptible(work: Coroutine[Any, Any, None]) -> None:

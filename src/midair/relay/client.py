@@ -6,8 +6,9 @@ import asyncio
 import socket
 
 from midair.config import ServerURL
-from midair.errors import QuotaError
+from midair.errors import ProxyError, QuotaError
 from midair.port import connect_tcp
+from midair.proxy import open_tunnel
 from midair.relay.wire import (
     MAX_ANSWER_BYTES,
     OK,
@@ -21,7 +22,7 @@ __all__ = ["RelayError", "open_leg"]
 
 
 class RelayError(Exception):
-    """The relay gave no partner; ``word`` says why: unreachable, timeout, protocol, or the relay's own word."""
+    """The relay gave no partner; ``word`` says why: unreachable, proxy, timeout, protocol, or the relay's own word."""
 
     def __init__(self, word: str, message: str) -> None:
         super().__init__(message)
@@ -43,7 +44,12 @@ async def open_leg(server: ServerURL, token: bytes, side: bytes, *, timeout: flo
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     try:
-        sock = await connect_tcp(server.host, server.port, timeout=timeout)
+        if server.proxy is None:
+            sock = await connect_tcp(server.host, server.port, timeout=timeout)
+        else:
+            sock = await open_tunnel(server.proxy, server.host, server.port, timeout=timeout)
+    except ProxyError as error:
+        raise RelayError("proxy", error.message) from error
     except TimeoutError as error:
         raise RelayError("timeout", f"the relay at {server} does not answer") from error
     except OSError as error:

@@ -20,7 +20,8 @@ from websockets.exceptions import (
 )
 
 from midair.config import ServerURL
-from midair.errors import MidairError, QuotaError, ServerUnreachableError
+from midair.errors import MidairError, ProxyError, QuotaError, ServerUnreachableError
+from midair.proxy import open_tunnel
 from midair.rendezvous import steps, wire
 from midair.rendezvous.machine import Machine
 
@@ -135,6 +136,9 @@ class Mailbox:
         """One WebSocket from its opening to its end; says how it ended. Cancelling closes it in good order."""
         try:
             websocket = await self._open()
+        except ProxyError as error:
+            logger.debug("no way to %s: %s", self._server, error)
+            return steps.ConnectFailed(error=error)
         except (OSError, WebSocketException, EOFError) as error:
             logger.debug("no WebSocket to %s: %r", self._server, error)
             return steps.ConnectFailed(error=self._explain(error))
@@ -150,24 +154,38 @@ class Mailbox:
             await _hang_up(websocket, writer)
 
     async def _open(self) -> ClientConnection:
+        way, seconds = await self._way()
         tls: dict[str, Any] = {"ssl": self._ssl_context or True} if self._server.secure else {}
-        return await connect(
-            self._server.mailbox_url,
+        try:
+            return await connect(
+                self._server.mailbox_url,
+                compression=None,
+                # The environment's proxies are looked at elsewhere, once for the meeting and the relay.
+                proxy=None,
+                user_agent_header=None,
+                open_timeout=seconds,
+                close_timeout=HANG_UP_SECONDS,
+                # The machine's own pings also show that the server's mailbox side is alive.
+                ping_interval=None,
+                max_size=wire.MAX_FRAME_BYTES,
+                **way,
+                **tls,
+            )
+        except ValueError as error:
+            # A redirect that is not followed; what the server has answered says it better.
+            if isinstance(error.__cause__, InvalidStatus):
+                raise error.__cause__ from None
+            raise
+
+    async def _way(self) -> tuple[dict[str, Any], float]:
+        """How the WebSocket gets to the server, and the seconds that are left for it. Raises: ProxyError."""
+        host, port, proxy = self._server.host, self._server.port, self._server.proxy
+        if proxy is None:
             # Naming host and port also keeps redirects from leading elsewhere.
-            host=self._server.host,
-            port=self._server.port,
-            compression=None,
-            # The reflector and the relay are reached without a proxy, so a meeting through one would lead nowhere.
-            proxy=None,
-            user_agent_header=None,
-            open_timeout=OPEN_SECONDS,
-            close_timeout=HANG_UP_SECONDS,
-            # The machine's own pings also show that the server's mailbox side is alive.
-            ping_interval=None,
-            max_size=wire.MAX_FRAME_BYTES,
-            happy_eyeballs_delay=EYEBALLS_SECONDS,
-            **tls,
-        )
+            return {"host": host, "port": port, "happy_eyeballs_delay": EYEBALLS_SECONDS}, OPEN_SECONDS
+        deadline = self._loop.time() + OPEN_SECONDS
+        sock = await open_tunnel(proxy, host, port, timeout=OPEN_SECONDS)
+        return {"sock": sock}, max(0.0, deadline - self._loop.time())
 
     async def _read(self, websocket: ClientConnection) -> steps.Event:
         while True:
@@ -186,7 +204,8 @@ class Mailbox:
     def _explain(self, error: Exception) -> MidairError:
         if isinstance(error, InvalidStatus) and error.response.status_code == 429:
             return QuotaError(f"the server at {self._server} has had too many connections from here")
-        explained = ServerUnreachableError(f"the server at {self._server} cannot be reached: {_in_words(error)}")
+        way = "" if self._server.proxy is None else f" through the proxy at {self._server.proxy}"
+        explained = ServerUnreachableError(f"the server at {self._server} cannot be reached{way}: {_in_words(error)}")
         explained.__cause__ = error
         return explained
 
