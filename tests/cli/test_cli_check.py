@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -16,49 +17,54 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[tuple[Lab, str]]:
-    """Three hosts behind three NATs, and a server with two addresses and two ports."""
+def lines() -> Iterator[list[list[str]]]:
+    """What is said behind three NATs: to a person, and twice to a script."""
     with Lab(["drop x none", "symmetric-sequential x none", "firewall-rst x none"]) as lab:
         first, second = lab.server.addresses[:2]
         more = ["--listen", f"{first}:7421", "--listen", f"{second}:7420"]
-        with serving(f"{first}:7420", *more, spawner=lab.server.popen):
-            yield lab, f"ws://{first}:7420"
+        with serving(f"{first}:7420", *more, spawner=lab.server.popen), contextlib.ExitStack() as stack:
+            commands = [
+                stack.enter_context(midair("check", *options, "--server", f"ws://{first}:7420", spawner=pair.a.popen))
+                for pair, options in zip(lab.pairs, ([], ["--json"], ["--json"]), strict=True)
+            ]
+            for command in commands:
+                assert command.wait() == 0, command.errors
+            yield [command.lines for command in commands]
 
 
 @pytest.mark.lab
-def test_a_person_is_told_what_the_nat_does_and_what_that_means(site: tuple[Lab, str]) -> None:
-    lab, address = site
-    with midair("check", "--server", address, spawner=lab.pairs[0].a.popen) as command:
-        assert command.wait() == 0, command.errors
-    text = "\n".join(command.lines)
+def test_a_person_is_told_what_the_nat_does_and_what_that_means(lines: list[list[str]]) -> None:
+    text = "\n".join(lines[0])
     for row in (
-        "mapping             endpoint-independent",
-        "ports               preserving",
-        "lets in             address-and-port-dependent",
-        "unsolicited SYN     dropped",
-        "crossing SYNs pass  yes",
-        "Direct connections work with nearly all other networks",
-        "Turning on UPnP",
+        "NATs on the way         one",
+        "port outside            the same for everybody",
+        "new ports outside       the same number as here",
+        "lets in                 only whom it has dialled",
+        "strangers who dial      get no answer",
+        "dials that cross        pass",
+        "lets out to             other ports than 80 and 443",
+        "No router was found",
     ):
         assert row in text
+    assert max(map(len, lines[0])) < 80
+    end = " ".join(text.rpartition("\n\n")[2].split())
+    assert "Direct connections work with nearly all other networks" in end
+    assert "Turning on UPnP" in end
 
 
 @pytest.mark.lab
-def test_a_script_gets_the_same_as_json(site: tuple[Lab, str]) -> None:
-    lab, address = site
-    with (
-        midair("check", "--json", "--server", address, spawner=lab.pairs[1].a.popen) as counting,
-        midair("check", "--json", "--server", address, spawner=lab.pairs[2].a.popen) as firewalled,
-    ):
-        assert counting.wait() == firewalled.wait() == 0, counting.errors + firewalled.errors
-    (network,) = json.loads(counting.lines[0])["networks"]
+def test_a_script_gets_the_same_as_json(lines: list[list[str]]) -> None:
+    found = json.loads(lines[1][0])
+    (network,) = found["networks"]
     assert (network["mapping"], network["allocation"], network["step"]) == (
         "address-and-port-dependent",
         "sequential",
         1,
     )
+    assert (network["nats"], network["only_web"], network["opening"]) == (1, "no", "not measured")
     assert network["meaning"]
-    (network,) = json.loads(firewalled.lines[0])["networks"]
+    assert (found["port_mapping"], found["troubles"]) == ([], [])
+    (network,) = json.loads(lines[2][0])["networks"]
     assert (network["mapping"], network["reaction"]) == ("no translation", "answered by RST")
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from midair.nat.forecast import (
     COVERED_MAX,
     FAN_MAX,
+    FIRST_PORT,
     PROBES,
     Forecast,
     covered_ports,
@@ -114,3 +115,14 @@ def test_a_peers_forecast_is_bounded_whatever_it_says(low: int, high: int, step:
     expected = Forecast(low=low, high=high, step=step)
     assert len(covered_ports(expected, random.Random(0))) <= COVERED_MAX
     assert 0 < size_coverage(expected).fan <= FAN_MAX
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [Forecast(low=1, high=2000), Forecast(low=1000, high=1100, step=1), Forecast(low=1000, high=1100, step=-3)],
+)
+def test_ports_of_services_are_not_covered_whatever_a_peer_expects(expected: Forecast) -> None:
+    ports = covered_ports(expected, random.Random(1))
+    assert ports
+    assert min(ports) >= FIRST_PORT
+    assert covered_ports(Forecast(low=1, high=1023), random.Random(1)) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from midair.port import abort, closing, listen_tcp, retire, tune_for_bulk, tuning
+from midair.port import abort, allow_unsent, closing, listen_tcp, retire, tune_for_bulk, tuning
 from support import wait_until
 
 
@@ -148,6 +148,15 @@ def test_a_bulk_connection_has_its_options_and_keeps_the_kernels_buffers(pair: P
     assert tcp(25) == 128 * 1024  # TCP_NOTSENT_LOWAT
     assert tcp(18) == 30_000  # TCP_USER_TIMEOUT
     assert [near.getsockopt(socket.SOL_SOCKET, name) for name in (socket.SO_SNDBUF, socket.SO_RCVBUF)] == buffers
+
+
+def test_a_fast_connection_may_hold_more_that_is_not_sent_and_a_closed_one_does_not_matter(pair: Pair) -> None:
+    near, _ = pair
+    tune_for_bulk(near)
+    allow_unsent(near, 4 << 20)
+    assert near.getsockopt(socket.IPPROTO_TCP, 25) == 4 << 20  # TCP_NOTSENT_LOWAT
+    near.close()
+    allow_unsent(near, 4 << 20)
 
 
 def test_numbers_of_linux_are_not_used_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

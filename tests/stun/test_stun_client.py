@@ -18,7 +18,9 @@ from midair.stun.wire import (
     MappedAddress,
     Message,
     MessageClass,
+    OtherAddress,
     RawAttribute,
+    ResponseOrigin,
     XorMappedAddress,
     encode,
 )
@@ -67,6 +69,23 @@ async def test_it_learns_its_endpoint_and_leaves_the_connection_open(pair: Pair)
     assert await asking == source == Endpoint.from_sockaddr(near.getsockname())
     far.sendall(b"more")
     assert await asyncio.get_running_loop().sock_recv(near, 100) == b"more"
+
+
+@pytest.mark.parametrize("origin", ["127.0.0.1", "10.0.0.5"])
+async def test_the_servers_other_ports_are_where_we_have_come_to(pair: Pair, origin: str) -> None:
+    """Its own address may be another, which is translated on the way."""
+    near, far = pair
+    port = near.getpeername()[1]
+    told: list[Attribute] = [
+        XorMappedAddress(MAPPED),
+        OtherAddress(Endpoint.of(origin, 7421)),
+        OtherAddress(Endpoint.of(origin, port)),
+        OtherAddress(Endpoint.of("192.0.2.11", 7420)),
+        ResponseOrigin(Endpoint.of(origin, port)),
+    ]
+    far.sendall(answer(*told))
+    _, others = await client.StunConnection(near).binding(TRANSACTION_ID, deadline=5)
+    assert others == [Endpoint.of("127.0.0.1", 7421), Endpoint.of("192.0.2.11", 7420)]
 
 
 async def test_it_reads_nothing_past_the_answer(pair: Pair) -> None:

@@ -15,7 +15,9 @@ from midair.stun.wire import (
     Fingerprint,
     Message,
     MessageClass,
+    OtherAddress,
     RawAttribute,
+    ResponseOrigin,
     Software,
     UnknownAttributes,
     XorMappedAddress,
@@ -36,6 +38,18 @@ def test_it_answers_with_where_the_request_came_from(source: Endpoint) -> None:
     answer = respond(encode(asked(Software("somebody"))), source)
     assert answer is not None
     assert decode(answer) == asked(XorMappedAddress(source), message_class=MessageClass.SUCCESS)
+
+
+def test_it_says_where_else_it_can_be_asked_and_where_it_was() -> None:
+    others = [Endpoint.of("192.0.2.10", 7421), Endpoint.of("192.0.2.11", 7420)]
+    origin = Endpoint.of("192.0.2.10", 7420)
+    answer = respond(encode(asked()), SOURCES[0], others, origin)
+    assert answer is not None
+    assert decode(answer).attributes == (
+        XorMappedAddress(SOURCES[0]),
+        *(OtherAddress(each) for each in others),
+        ResponseOrigin(origin),
+    )
 
 
 def test_what_must_be_understood_and_is_not_is_error_420() -> None:

@@ -22,7 +22,9 @@ from midair.stun.wire import (
     Message,
     MessageClass,
     MessageIntegrity,
+    OtherAddress,
     RawAttribute,
+    ResponseOrigin,
     Software,
     StunError,
     UnknownAttributes,
@@ -34,7 +36,7 @@ from midair.stun.wire import (
 )
 
 TRANSACTION_ID = bytes(range(12))
-TYPED = {0x0001, 0x0006, 0x0008, 0x0009, 0x000A, 0x0020, 0x8022, 0x8028}
+TYPED = {0x0001, 0x0006, 0x0008, 0x0009, 0x000A, 0x0020, 0x8022, 0x8028, 0x802B, 0x802C}
 
 v4 = st.builds(IPv4Address, st.binary(min_size=4, max_size=4))
 v6 = st.builds(IPv6Address, st.binary(min_size=16, max_size=16))
@@ -47,6 +49,8 @@ attributes: st.SearchStrategy[Attribute] = st.one_of(
     st.builds(ErrorCode, st.integers(300, 699), texts),
     st.builds(UnknownAttributes, st.lists(st.integers(0, 0xFFFF), max_size=10).map(tuple)),
     st.builds(Software, texts),
+    st.builds(OtherAddress, endpoints),
+    st.builds(ResponseOrigin, endpoints),
     st.builds(RawAttribute, st.integers(0, 0xFFFF).filter(lambda kind: kind not in TYPED), st.binary(max_size=60)),
 )
 messages = st.builds(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-__all__ = ["is_public"]
+__all__ = ["is_public", "private_range"]
 
 _PRIVATE = tuple(
     ip_network(block)
@@ -21,6 +21,8 @@ _PRIVATE = tuple(
     )
 )
 
+_SITE = 48
+
 
 @lru_cache(maxsize=1024)
 def is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -28,4 +30,16 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
     Not ``is_global``: that also leaves out the documentation addresses, which no NAT stands behind.
     """
-    return not any(address.version == block.version and address in block for block in _PRIVATE)
+    return private_range(address) is None
+
+
+@lru_cache(maxsize=1024)
+def private_range(address: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network | None:
+    """Which of the ranges an address is of that are used again and again; None for one of the internet's.
+
+    Of the unique local addresses of IPv6 it is one site's (RFC 4193 3.1).
+    """
+    for block in _PRIVATE:
+        if address.version == block.version and address in block:
+            return ip_network((address, _SITE), strict=False) if address.version == 6 else block
+    return None

@@ -17,7 +17,17 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-__all__ = ["COVERED_MAX", "FAN_MAX", "PROBES", "Coverage", "Forecast", "covered_ports", "forecast", "size_coverage"]
+__all__ = [
+    "COVERED_MAX",
+    "FAN_MAX",
+    "PROBES",
+    "Coverage",
+    "Forecast",
+    "covered_ports",
+    "forecast",
+    "seen_band",
+    "size_coverage",
+]
 
 FIRST_PORT = 1024
 LAST_PORT = 65535
@@ -121,11 +131,21 @@ def size_coverage(expected: Forecast) -> Coverage:
     return coverage
 
 
+def seen_band(expected: Forecast) -> range:
+    """The part of a band, not of a count, between the extremes of what was seen: a port that is certain to be of the
+    band is hit as often as any other of it."""
+    width = expected.high - expected.low
+    margin = int(width * _WIDENED_BY / (1 + 2 * _WIDENED_BY)) if width < _WHOLE_RANGE else 0
+    return range(max(expected.low + margin, FIRST_PORT), expected.high - margin + 1)
+
+
 def covered_ports(expected: Forecast, random: Draw) -> list[int]:
-    """The ports of the band to dial, in this order."""
+    """The ports of the band to dial, in this order; none of those where services are, whatever the peer says."""
     if expected.step > 0:
-        return list(range(expected.low, expected.high + 1, expected.step))[:COVERED_MAX]
-    if expected.step < 0:
-        return list(range(expected.high, expected.low - 1, expected.step))[:COVERED_MAX]
-    count = size_coverage(expected).covered
-    return random.sample(range(expected.low, expected.high + 1), count)
+        counted = range(expected.low, expected.high + 1, expected.step)
+    elif expected.step < 0:
+        counted = range(expected.high, expected.low - 1, expected.step)
+    else:
+        band = range(max(expected.low, FIRST_PORT), expected.high + 1)
+        return random.sample(band, min(len(band), size_coverage(expected).covered))
+    return [port for port in counted if port >= FIRST_PORT][:COVERED_MAX]

@@ -12,8 +12,9 @@ import ctypes
 import socket
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
 from midair.endpoint import Endpoint
@@ -24,11 +25,17 @@ __all__ = ["Answer", "DialOutcome", "ObservedDial"]
 
 _RECEIVE_ERRORS = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
 """IP_RECVERR and IPV6_RECVERR of linux/in.h and linux/in6.h."""
+_HOP_LIMITS = {
+    4: (socket.IPPROTO_IP, socket.IP_TTL),
+    6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+}
 _MSG_ERRQUEUE = 0x2000
 _EXTENDED_ERROR = struct.Struct("=IBBBB")
 """struct sock_extended_err of linux/errqueue.h: errno, origin, type, code, padding."""
 _FROM_ICMP = (2, 3)
 """SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6."""
+_OFFENDER = {4: (20, 4), 6: (24, 16)}
+"""Where in the extended error the address is of who sent it, and how long: SO_EE_OFFENDER is a sockaddr behind it."""
 _SO_ATTACH_FILTER = 26
 _NO_BARE_SYN = (
     (0x30, 0, 0, 13),  # ldb [13]         TCP's flags; a socket's filter begins at the TCP header
@@ -59,20 +66,25 @@ class DialOutcome:
     icmp: tuple[int, int] = (0, 0)
     """Type and code, of an ICMP error."""
     seconds: float = 0.0
+    reporter: IPv4Address | IPv6Address | None = None
+    """Who sent the ICMP error."""
 
 
 class ObservedDial:
     """One dial, from an address of ours and a port that is known before. A context manager; what it connects to is
     closed with it, by a RST."""
 
-    def __init__(self, source: Endpoint, *, ignore_bare_syns: bool = False) -> None:
+    def __init__(self, source: Endpoint, *, ignore_bare_syns: bool = False, hops: int | None = None) -> None:
         """``source`` may have port 0. ``ignore_bare_syns``: a SYN that crosses ours does not count, only a SYN-ACK
-        does, so that the other end has to have seen our SYN (Linux).
+        does, so that the other end has to have seen our SYN (Linux). ``hops``: how far the SYN goes at most.
 
         Raises: OSError.
         """
         self._sock = new_socket(source.family)
+        self._family = source.family
         try:
+            if hops is not None:
+                self._sock.setsockopt(*_HOP_LIMITS[source.family], hops)
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if sys.platform == "linux":
                 self._sock.setsockopt(*_RECEIVE_ERRORS[source.family], 1)
@@ -100,7 +112,7 @@ class ObservedDial:
             outcome = DialOutcome(answer=Answer.SILENCE)
         except OSError as error:
             outcome = self._failed(error)
-        return DialOutcome(answer=outcome.answer, icmp=outcome.icmp, seconds=loop.time() - began)
+        return replace(outcome, seconds=loop.time() - began)
 
     def close(self) -> None:
         """Ends it, whatever it is doing. Idempotent."""
@@ -119,7 +131,9 @@ class ObservedDial:
                 for _, _, data in ancillary:
                     _, origin, kind, code, _ = _EXTENDED_ERROR.unpack_from(data)
                     if origin in _FROM_ICMP:
-                        return DialOutcome(answer=Answer.ICMP, icmp=(kind, code))
+                        begin, length = _OFFENDER[self._family]
+                        reporter = ip_address(data[begin : begin + length]) if len(data) >= begin + length else None
+                        return DialOutcome(answer=Answer.ICMP, icmp=(kind, code), reporter=reporter)
         if classify(error) in (ConnectFailure.REFUSED, ConnectFailure.RESET):
             return DialOutcome(answer=Answer.RST)
         return DialOutcome(answer=Answer.IMPOSSIBLE)

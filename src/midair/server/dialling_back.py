@@ -1,7 +1,8 @@
 """Connecting back to who asks for it, so that they see what their NAT lets in.
 
 What it cannot be made to do: connect to anybody but the address that asks, over a TCP connection that proves it has
-that address; send anything there; or do it often.
+that address; send anything there; do it often; or look into the network it is in itself. Who asks from a private
+address, or from one of this machine, is a proxy or a neighbour, whom no NAT is before.
 """
 
 from __future__ import annotations
@@ -17,21 +18,28 @@ from ipaddress import IPv4Address, IPv6Address
 
 from midair.config import ServerLimits
 from midair.endpoint import Endpoint
+from midair.nat.address import is_public
 from midair.nat.check.wire import DialBack, Origin, Result, decode_request, encode_origin, encode_result
-from midair.port import Answer, DialOutcome, ObservedDial
+from midair.port import Answer, DialOutcome, ObservedDial, is_own_address, own_addresses
 from midair.server.admission import owner_of
 from midair.server.metrics import Metrics
 from midair.stun.wire import Message
 
-__all__ = ["DiallingBack", "other_endpoints"]
+__all__ = ["DiallingBack", "all_endpoints", "other_endpoints"]
 
 _ANSWERS = (Answer.CONNECTED, Answer.RST, Answer.ICMP, Answer.SILENCE, Answer.IMPOSSIBLE)
 _IMPOSSIBLE = Result(answer=_ANSWERS.index(Answer.IMPOSSIBLE))
 _OWNERS_MAX = 10_000
 """Addresses whose last minute is remembered; beyond that, nobody new is served."""
+_FIRST_PORT = 1024
+"""Below are services (RFC 6335 6)."""
+_OTHERS_MAX = 8
+"""Other endpoints that are told."""
 _ROUND_TRIP = struct.Struct("=68xI")
 """``tcpi_rtt`` in ``struct tcp_info``, microseconds."""
 _SEND_SECONDS = 5.0
+_WAIT = 0.7
+"""Of the round trip: the rest is for ourselves to be late in."""
 
 
 class DiallingBack:
@@ -51,14 +59,14 @@ class DiallingBack:
         """
         wanted = decode_request(asked)
         address = self._dial_from(wanted, local)
-        if address is None or not self._admit(owner_of(source)):
+        target = Endpoint(source.address, wanted.port or source.port)
+        if address is None or not _may_be_dialled(target) or not self._admit(owner_of(source)):
             return encode_result(_IMPOSSIBLE, asked.transaction_id)
         self._under_way += 1
         try:
             with ObservedDial(Endpoint(address, 0), ignore_bare_syns=wanted.crossing) as dial:
                 if wanted.crossing:
                     await _announce(sock, dial.source, asked.transaction_id)
-                target = Endpoint(source.address, wanted.port or source.port)
                 outcome = await dial.dial(target, seconds=wanted.seconds)
         except OSError as error:
             if isinstance(error, (TimeoutError, ConnectionError)):
@@ -95,6 +103,17 @@ class DiallingBack:
         return True
 
 
+def all_endpoints(listening: Sequence[Endpoint]) -> list[Endpoint]:
+    """Where a server that listens there can be reached, as far as it knows: a wildcard stands for each public address
+    of this machine, and for whatever else somebody has come to."""
+    found = []
+    for each in listening:
+        if each.address.is_unspecified:
+            found += [Endpoint(own, each.port) for own in own_addresses(each.family) if is_public(own)]
+        found.append(each)
+    return list(dict.fromkeys(found))
+
+
 def other_endpoints(listening: Sequence[Endpoint], local: Endpoint) -> list[Endpoint]:
     """Where else whoever has come to ``local`` can ask: at every other endpoint we listen on, of the same family."""
     found = []
@@ -102,11 +121,16 @@ def other_endpoints(listening: Sequence[Endpoint], local: Endpoint) -> list[Endp
         if each.family == local.family:
             address = local.address if each.address.is_unspecified else each.address
             found.append(Endpoint(address, each.port))
-    return [each for each in dict.fromkeys(found) if each != local]
+    return [each for each in dict.fromkeys(found) if each != local][:_OTHERS_MAX]
+
+
+def _may_be_dialled(target: Endpoint) -> bool:
+    return target.port >= _FIRST_PORT and is_public(target.address) and not is_own_address(target.address)
 
 
 async def _announce(sock: socket.socket, origin: Endpoint, transaction_id: bytes) -> None:
-    """Says where from, and waits until the asker's own SYN has left its NAT, but not until it has arrived here."""
+    """Says where from, and waits until the asker's own SYN has left its NAT, but not until it has arrived here: that
+    takes a round trip, and the asker some time."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(_SEND_SECONDS):
         await loop.sock_sendall(sock, encode_origin(Origin(origin), transaction_id))
@@ -114,4 +138,4 @@ async def _announce(sock: socket.socket, origin: Endpoint, transaction_id: bytes
     with contextlib.suppress(OSError, AttributeError, struct.error):  # only Linux tells
         information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         seconds = _ROUND_TRIP.unpack_from(information)[0] / 1e6
-    await asyncio.sleep(min(seconds, 2.0) / 2)
+    await asyncio.sleep(min(seconds, 2.0) * _WAIT)

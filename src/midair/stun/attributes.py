@@ -26,6 +26,7 @@ __all__ = [
     "MessageIntegrity",
     "OtherAddress",
     "RawAttribute",
+    "ResponseOrigin",
     "Software",
     "StunError",
     "UnknownAttributes",
@@ -114,6 +115,12 @@ class OtherAddress(msgspec.Struct, frozen=True):
     endpoint: Endpoint
 
 
+class ResponseOrigin(msgspec.Struct, frozen=True):
+    """RESPONSE-ORIGIN, RFC 5780 section 7.3: where the answer was sent from, as the server sees itself."""
+
+    endpoint: Endpoint
+
+
 class RawAttribute(msgspec.Struct, frozen=True):
     """Any other attribute."""
 
@@ -131,6 +138,7 @@ Attribute = (
     | UnknownAttributes
     | Software
     | OtherAddress
+    | ResponseOrigin
     | RawAttribute
 )
 
@@ -164,6 +172,8 @@ def encode_attribute(attribute: Attribute, mask: bytes) -> bytes:
             return pack_attribute(0x8022, _pack_text(text, _TEXT_BYTES_MAX))
         case OtherAddress(endpoint):
             return pack_attribute(0x802C, _pack_endpoint(endpoint, bytes(16)))
+        case ResponseOrigin(endpoint):
+            return pack_attribute(0x802B, _pack_endpoint(endpoint, bytes(16)))
         case RawAttribute(kind, value):
             if kind in _DECODERS or not 0 <= kind <= 0xFFFF or len(value) > VALUE_BYTES_MAX:
                 raise ValueError(f"attribute 0x{kind:04x} cannot be given raw")
@@ -240,6 +250,7 @@ _DECODERS: dict[int, Callable[[bytes, bytes], Attribute]] = {
     0x000A: lambda value, _: UnknownAttributes(struct.unpack(f"!{len(value) // 2}H", value)),
     0x0020: lambda value, mask: XorMappedAddress(_unpack_endpoint(value, mask)),
     0x8022: lambda value, _: Software(_unpack_text(value, _TEXT_BYTES_MAX_RECEIVED)),
+    0x802B: lambda value, _: ResponseOrigin(_unpack_endpoint(value, bytes(16))),
     0x802C: lambda value, _: OtherAddress(_unpack_endpoint(value, bytes(16))),
     FINGERPRINT_TYPE: lambda value, _: Fingerprint(int.from_bytes(value, "big")),
 }

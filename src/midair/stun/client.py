@@ -19,6 +19,7 @@ from midair.stun.wire import (
     Message,
     MessageClass,
     OtherAddress,
+    ResponseOrigin,
     StunError,
     XorMappedAddress,
     decode,
@@ -68,7 +69,8 @@ class StunConnection:
         request = Message(method=BINDING, message_class=MessageClass.REQUEST, transaction_id=transaction_id)
         answer = await self.ask(encode(request), transaction_id, deadline=min(deadline, TI_SECONDS))
         mapped = _mapped_endpoint(answer)
-        return mapped, [each.endpoint for each in answer.attributes if isinstance(each, OtherAddress)]
+        peer = Endpoint.from_sockaddr(self._sock.getpeername())
+        return mapped, _other_endpoints(answer, peer)
 
 
 async def request_binding(sock: socket.socket, transaction_id: bytes, *, deadline: float = TI_SECONDS) -> Endpoint:
@@ -97,6 +99,18 @@ async def _next_message(sock: socket.socket, deframer: Deframer) -> bytes:
 def _answers(message: Message, transaction_id: bytes) -> bool:
     responses = (MessageClass.SUCCESS, MessageClass.ERROR)
     return message.transaction_id == transaction_id and message.message_class in responses
+
+
+def _other_endpoints(answer: Message, peer: Endpoint) -> list[Endpoint]:
+    """A server whose address is translated on the way names its other ports by the address it has itself, which is the
+    one the answer came from: ours to it is ``peer``."""
+    origin = answer.first(ResponseOrigin)
+    others = [each.endpoint for each in answer.attributes if isinstance(each, OtherAddress)]
+    own = [
+        Endpoint(peer.address, each.port) if origin and each.address == origin.endpoint.address else each
+        for each in others
+    ]
+    return [each for each in own if each != peer]
 
 
 def _mapped_endpoint(answer: Message) -> Endpoint:

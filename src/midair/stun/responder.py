@@ -17,6 +17,7 @@ from midair.stun.wire import (
     Message,
     MessageClass,
     OtherAddress,
+    ResponseOrigin,
     UnknownAttributes,
     XorMappedAddress,
     decode,
@@ -26,10 +27,13 @@ from midair.stun.wire import (
 __all__ = ["respond"]
 
 
-def respond(request: bytes, source: Endpoint, others: Sequence[Endpoint] = ()) -> bytes | None:
+def respond(
+    request: bytes, source: Endpoint, others: Sequence[Endpoint] = (), origin: Endpoint | None = None
+) -> bytes | None:
     """The response to a binding request; None for what gets none: indications, responses, other methods (section 6.3).
 
-    ``others`` is where else we can be asked.
+    ``others`` is where else we can be asked, ``origin`` where we were: without it the others may be in vain, when we
+    are behind a NAT ourselves and do not know our own address.
 
     An unknown comprehension-required attribute is answered with error 420 (section 6.3.1).
 
@@ -46,6 +50,8 @@ def respond(request: bytes, source: Endpoint, others: Sequence[Endpoint] = ()) -
     else:
         message_class = MessageClass.SUCCESS
         answer = (XorMappedAddress(source), *(OtherAddress(endpoint) for endpoint in others))
+        if others and origin is not None:
+            answer = (*answer, ResponseOrigin(origin))
     response = Message(
         method=BINDING, message_class=message_class, transaction_id=asked.transaction_id, attributes=answer
     )

@@ -1,254 +1,213 @@
 """Measures the NAT between here and a server, for one address family.
 
-All experiments run beside each other, each from a port of its own, since what one has sent would change what another
-finds. It takes as long as the slowest, which waits eight seconds for an answer that RFC 5382 wants to come after six.
+First a look at the ports that new connections get, since whatever else is going on would take some of them. Then all
+experiments beside each other, each from a port of its own, since what one has sent would change what another finds. It
+takes as long as the slowest, which waits eight seconds for an answer that RFC 5382 wants to come after six.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from midair.endpoint import Endpoint
+from midair.nat.check.asking import FAILURES, Asking, reflect_once, reflected, trustworthy
+from midair.nat.check.crossing import measure_crossing
+from midair.nat.check.hops import routers_towards
 from midair.nat.check.judge import (
-    CONNECTED,
-    IMPOSSIBLE,
     Reflection,
     judge_allocation,
     judge_filtering,
     judge_mapping,
+    judge_nats,
+    judge_pooling,
     judge_reaction,
 )
 from midair.nat.check.report import Allocation, Mapping, NatReport, YesNo
-from midair.nat.check.wire import SECONDS_MAX, DialBack, Origin, Result, decode_answer, encode_request
-from midair.nat.forecast import PROBES, forecast
-from midair.port import ConnectFailedError, LocalPort, PortUnavailableError, retire
-from midair.stun import StunConnection, StunError
+from midair.nat.check.wire import SECONDS_MAX, DialBack, Result
+from midair.port import LocalPort, PortUnavailableError
 
 __all__ = ["measure"]
 
-CONNECT_SECONDS: Final = 3.0
-ANSWER_SECONDS: Final = 3.0
+BURSTS: Final = 2
+PROBES: Final = 6
+"""In a burst."""
 HAIRPIN_SECONDS: Final = 2.0
-CROSSING_SECONDS: Final = 2
-"""The kernel repeats a SYN after one second, and so makes a second crossing."""
-CROSSING_TRIES: Final = 3
-OTHERS_MAX: Final = 4
-"""Other endpoints of the server that are asked."""
+UNUSED_PORTS: Final = 2
+"""Ports that were never used and are dialled: a lost answer to one would pass for silence."""
+AGAIN: Final = 3
+"""Connections to one endpoint, each after the one before."""
+WEB_PORTS: Final = (443, 80)
 _CHANGING: Final = (Mapping.ADDRESS_AND_PORT_DEPENDENT, Mapping.CONNECTION_DEPENDENT)
-_FAILURES = (OSError, StunError)  # TimeoutError, ConnectFailedError are OSErrors
 
 
-async def measure(server: Endpoint, *, seconds: float = 20.0) -> NatReport:
+async def measure(server: Endpoint, *, seconds: float = 25.0) -> NatReport:
     """What the NAT before this host does, as the server at that endpoint lets us find out; a field that could not be
     measured says so. Takes ``seconds`` at most.
 
     Raises: ConnectFailedError when the server cannot be reached, StunError when it is no reflector, TimeoutError;
     PortUnavailableError. Cancelling closes everything.
     """
-    async with asyncio.timeout(seconds), _reflected(server) as (port, connection, first):
-        others = _trustworthy(connection.others, server)
+    async with asyncio.timeout(seconds), reflected(server) as (port, connection, first):
+        others = trustworthy(connection.others, server)
         local = Endpoint(connection.local.address, port.number)
-        mapping, allocation, filtering, reaction, crossing, hairpin = await asyncio.gather(
-            _mapping(port, local, first, others),
-            _allocation(server, first, local),
-            _filtering(server),
+        bursts = await _samples(server)
+        seen, dials_back, unsolicited, crossing, hairpin, hops = await asyncio.gather(
+            _reflections(port, first, others),
+            _dials_back(server),
             _reaction(connection),
-            _crossing(server),
+            measure_crossing(server),
             _hairpin(server),
+            routers_towards(server, local),
         )
+    others_seen, again, only_web = seen
+    reached_elsewhere = any(each.asked.address != server.address for each in others_seen)
+    mapping = judge_mapping(local, first, others_seen, again)
+    allocation = _judged_allocation(local, first, bursts)
+    pooling = judge_pooling(local, [first, *(reflection for burst in bursts for _, reflection in burst)], others_seen)
+    filtering = judge_filtering(*dials_back, reached_elsewhere=reached_elsewhere)
+    reaction = judge_reaction(unsolicited)
+    nats = judge_nats(local, first.mapped, hops) if server.family == 4 else (0, "")
+    judged = (mapping, allocation, pooling, filtering, reaction, crossing, hairpin, nats, only_web)
     report = NatReport(
         family=server.family,
         local=local,
         mapped=first.mapped,
         mapping=mapping[0],
+        pooling=pooling[0],
         filtering=filtering[0],
-        reaction=judge_reaction(reaction),
+        reaction=reaction[0],
         simultaneous_open=crossing[0],
         hairpin=hairpin[0],
-        notes=tuple(note for _, note in (mapping, filtering, crossing, hairpin) if note),
-        **allocation,
+        nats=nats[0],
+        only_web=only_web[0],
+        notes=tuple(dict.fromkeys(note for _, note in judged if note)),
+        **allocation[0],
     )
+    return _without_the_untold(report)
+
+
+def _without_the_untold(report: NatReport) -> NatReport:
+    """What would be a finding elsewhere tells nothing here."""
     if report.mapping is Mapping.NONE:
-        return replace(report, hairpin=YesNo.NOT_MEASURED, allocation=Allocation.NOT_MEASURED)
-    if report.simultaneous_open is YesNo.NO and report.mapping in _CHANGING:
-        note = "whether SYNs may cross cannot be told where each connection has another port"
+        report = replace(report, hairpin=YesNo.NOT_MEASURED, allocation=Allocation.NOT_MEASURED)
+    note = ""
+    if report.simultaneous_open is YesNo.NO:
+        if report.only_web is not YesNo.NO:
+            note = "whether dials may cross cannot be told where perhaps only the ports of the web can be dialled"
+        unknown = report.mapping is Mapping.NOT_MEASURED and report.allocation is not Allocation.PRESERVING
+        if report.mapping in _CHANGING or unknown:
+            note = "whether dials may cross cannot be told where each connection has another port"
+    if note:
         return replace(report, simultaneous_open=YesNo.NOT_MEASURED, notes=(*report.notes, note))
     return report
 
 
-class _Asking(StunConnection):
-    """A connection to the reflector, and how it looks at both ends."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self.sock = sock
-        self.local = Endpoint.from_sockaddr(sock.getsockname())
-        self.others: list[Endpoint] = []
-
-    async def reflect(self, server: Endpoint) -> Reflection:
-        mapped, self.others = await self.binding(secrets.token_bytes(12), deadline=ANSWER_SECONDS)
-        return Reflection(server, mapped)
-
-    async def dial_back(self, wanted: DialBack) -> Result | None:
-        """None when the server does not do that."""
-        transaction_id = secrets.token_bytes(12)
-        with contextlib.suppress(*_FAILURES):
-            answer = decode_answer(
-                await self.ask(
-                    encode_request(wanted, transaction_id), transaction_id, deadline=wanted.seconds + ANSWER_SECONDS
-                )
-            )
-            return answer if isinstance(answer, Result) else None
-        return None
-
-
-@contextlib.asynccontextmanager
-async def _reflected(server: Endpoint) -> AsyncIterator[tuple[LocalPort, _Asking, Reflection]]:
-    """A new port that has asked the server, and the connection, which holds the mapping until the end of the block."""
-    with LocalPort.open(families=(server.family,)) as port:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            sock = await port.connect(server)
-        with sock:
-            connection = _Asking(sock)
-            yield port, connection, await connection.reflect(server)
-
-
-def _trustworthy(others: list[Endpoint], server: Endpoint) -> list[Endpoint]:
-    """Other endpoints of the server that we ask: on its own address, or on another global one. A server must not send
-    us to our own network."""
-    fitting = [
-        each
-        for each in dict.fromkeys(others)
-        if each.family == server.family
-        and each.port
-        and (each.address == server.address or each.address.is_global or not server.address.is_global)
-    ]
-    own = [each for each in fitting if each.address == server.address]
-    return [*own[: OTHERS_MAX // 2], *(each for each in fitting if each.address != server.address)][:OTHERS_MAX]
-
-
-async def _mapping(port: LocalPort, local: Endpoint, first: Reflection, others: list[Endpoint]) -> tuple[Mapping, str]:
-    seen: list[Reflection] = []
-    again: Reflection | None = None
+async def _samples(server: Endpoint) -> list[list[tuple[int, Reflection]]]:
+    """Which outside endpoints new local ports get: the ports and these, burst by burst."""
     async with contextlib.AsyncExitStack() as stack:
-        for other in others:
-            with contextlib.suppress(*_FAILURES):
-                seen.append(await _reflect_once(port, other, stack))
-        if seen and any(each.mapped != first.mapped for each in seen):
-            # One more connection to an endpoint that was asked already, when the one before it is over.
-            await stack.aclose()
-            with contextlib.suppress(*_FAILURES):
-                again = await _reflect_once(port, seen[-1].asked, stack)
-    return judge_mapping(local, first, seen, again)
+
+        async def probe() -> tuple[int, Reflection] | None:
+            with contextlib.suppress(*FAILURES, PortUnavailableError):
+                port, _, reflection = await stack.enter_async_context(reflected(server))
+                return port.number, reflection
+            return None
+
+        bursts = [await asyncio.gather(*(probe() for _ in range(PROBES))) for _ in range(BURSTS)]
+    return [[each for each in burst if each is not None] for burst in bursts]
 
 
-async def _reflect_once(port: LocalPort, server: Endpoint, stack: contextlib.AsyncExitStack) -> Reflection:
-    async with asyncio.timeout(CONNECT_SECONDS):
-        sock = await port.connect(server)
-    stack.push_async_callback(retire, sock)
-    return await _Asking(sock).reflect(server)
+def _judged_allocation(
+    local: Endpoint, first: Reflection, bursts: Sequence[Sequence[tuple[int, Reflection]]]
+) -> tuple[dict[str, Any], str]:
+    """The fields, and a note when there are none."""
+    if sum(map(len, bursts)) < PROBES:
+        return {}, "which ports are taken was not measured: the server answered too rarely"
+    ports = [[(own, reflection.mapped.port) for own, reflection in burst] for burst in bursts]
+    allocation, step, band = judge_allocation((local.port, first.mapped.port), ports)
+    return {"allocation": allocation, "step": step, "band": band}, ""
 
 
-async def _allocation(server: Endpoint, first: Reflection, local: Endpoint) -> dict[str, Any]:
+async def _reflections(
+    port: LocalPort, first: Reflection, others: list[Endpoint]
+) -> tuple[list[Reflection], list[Reflection], tuple[YesNo, str]]:
+    """One port of ours as the other endpoints of the server see it, and as the last of them sees it again as long as
+    that changes. Also whether only the web's ports can be dialled."""
+    again: list[Reflection] = []
     async with contextlib.AsyncExitStack() as stack:
-        samples = [(local.port, first.mapped.port)]
+        answers = await asyncio.gather(*(reflect_once(port, other, stack) for other in others))
+        seen = [each for each in answers if each is not None]
+        if any(each.mapped != first.mapped for each in seen):
+            latest = seen[-1]
+            while len(again) < AGAIN:
+                await stack.aclose()  # the connection to the same endpoint has to be over
+                seen_again = await reflect_once(port, latest.asked, stack)
+                if seen_again is None:
+                    break
+                again.append(seen_again)
+                if seen_again.mapped == latest.mapped:
+                    break
+                latest = seen_again
+    return seen, again, _only_web(first.asked, others, {each.asked for each in seen})
 
-        async def probe() -> None:
-            with contextlib.suppress(*_FAILURES, PortUnavailableError):
-                port, _, reflection = await stack.enter_async_context(_reflected(server))
-                samples.append((port.number, reflection.mapped.port))
 
-        await asyncio.gather(*(probe() for _ in range(PROBES)))
-    if len(samples) < PROBES // 2:
-        return {}
-    expected = forecast(samples)
-    band = None if expected is None else (expected.low, expected.high)
-    step = 0 if expected is None else expected.step
-    found = judge_allocation(step, band)
-    return {"allocation": found, "step": step, "band": band if band and found is Allocation.BAND else (0, 0)}
+def _only_web(server: Endpoint, others: Sequence[Endpoint], reached: set[Endpoint]) -> tuple[YesNo, str]:
+    if any(each.port not in WEB_PORTS for each in (server, *reached)):
+        return YesNo.NO, ""
+    closed = [each.port for each in others if each.port not in WEB_PORTS]
+    if closed:
+        return YesNo.YES, f"the server's port {closed[0]} cannot be reached, unless its own firewall is why"
+    return YesNo.NOT_MEASURED, "whether other ports than 80 and 443 can be dialled needs a server with such a port"
 
 
-async def _filtering(server: Endpoint) -> tuple[Any, str]:
-    """Two ports, each of which has sent to one endpoint of the server only."""
+async def _dials_back(server: Endpoint) -> tuple[Result | None, Result | None]:
+    """To two ports, each of which has sent to one endpoint of the server only: from another port there, and from
+    another address."""
 
     async def let_in(wanted: DialBack) -> Result | None:
-        with contextlib.suppress(*_FAILURES, PortUnavailableError):
-            async with _reflected(server) as (port, connection, _):
+        with contextlib.suppress(*FAILURES, PortUnavailableError):
+            async with reflected(server) as (port, connection, _):
                 port.listen(server.family)
                 return await connection.dial_back(wanted)
         return None
 
-    return judge_filtering(*await asyncio.gather(let_in(DialBack()), let_in(DialBack(other_address=True))))
+    return await asyncio.gather(let_in(DialBack()), let_in(DialBack(other_address=True)))
 
 
-async def _reaction(connection: _Asking) -> Result | None:
-    """A port that listens and was never used."""
-    with LocalPort.open(families=(connection.local.family,)) as unused:
-        unused.listen(connection.local.family)
-        return await connection.dial_back(DialBack(port=unused.number, seconds=SECONDS_MAX))
+async def _reaction(connection: Asking) -> list[Result | None]:
+    """Ports that listen and were never used: one asked for on the connection there is, the others on new ones."""
 
+    async def dialled(asked: Asking) -> Result | None:
+        with LocalPort.open(families=(asked.local.family,)) as unused:
+            unused.listen(asked.local.family)
+            return await asked.dial_back(DialBack(port=unused.number, seconds=SECONDS_MAX))
 
-async def _crossing(server: Endpoint) -> tuple[YesNo, str]:
-    """Whether SYNs may cross. One that meets the NAT too early or too late fails like one that may not, hence several
-    tries."""
-    found = YesNo.NOT_MEASURED
-    for _ in range(CROSSING_TRIES):
-        with contextlib.suppress(*_FAILURES, PortUnavailableError):
-            found = await _cross_once(server)
-            if found is not YesNo.NO:
-                break
-    return found, "" if found is not YesNo.NOT_MEASURED else "whether SYNs may cross was not measured"
+    async def dialled_anew() -> Result | None:
+        with contextlib.suppress(*FAILURES, PortUnavailableError):
+            async with reflected(connection.server) as (_, another, _):
+                return await dialled(another)
+        return None
 
-
-async def _cross_once(server: Endpoint) -> YesNo:
-    """The server's SYN, sent so that it meets ours on the way: only an answer to it counts."""
-    transaction_id = secrets.token_bytes(12)
-    async with _reflected(server) as (port, connection, _):
-        answer = decode_answer(
-            await connection.ask(
-                encode_request(DialBack(crossing=True, seconds=CROSSING_SECONDS), transaction_id),
-                transaction_id,
-                deadline=ANSWER_SECONDS,
-            )
-        )
-        if not isinstance(answer, Origin) or answer.endpoint.address != server.address:
-            return YesNo.NOT_MEASURED
-        dialling = asyncio.create_task(_dial(port, answer.endpoint))
-        try:
-            async with asyncio.timeout(CROSSING_SECONDS + ANSWER_SECONDS):
-                result = decode_answer(await connection.answer(transaction_id))
-        finally:
-            dialling.cancel()
-            await asyncio.wait([dialling])
-    if not isinstance(result, Result) or result.answer == IMPOSSIBLE:
-        return YesNo.NOT_MEASURED
-    return YesNo.YES if result.answer == CONNECTED else YesNo.NO
-
-
-async def _dial(port: LocalPort, remote: Endpoint) -> None:
-    with contextlib.suppress(ConnectFailedError):
-        sock = await port.connect(remote)
-        with sock:
-            await asyncio.sleep(CROSSING_SECONDS)
+    return await asyncio.gather(dialled(connection), *(dialled_anew() for _ in range(UNUSED_PORTS - 1)))
 
 
 async def _hairpin(server: Endpoint) -> tuple[YesNo, str]:
     """From one port of ours to the outside endpoint of another, and the other way round: what is turned around is
     filtered as well, and lets in only whom has been sent to."""
     try:
-        async with _reflected(server) as (one, _, seen_one), _reflected(server) as (other, _, seen_other):
+        async with reflected(server) as (one, _, seen_one), reflected(server) as (other, _, seen_other):
             one.listen(server.family)
             other.listen(server.family)
             dials = [_opens(one, seen_other.mapped), _opens(other, seen_one.mapped)]
             return (YesNo.YES if any(await asyncio.gather(*dials)) else YesNo.NO), ""
-    except (*_FAILURES, PortUnavailableError):
-        return YesNo.NOT_MEASURED, "whether connections are turned around was not measured"
+    except (*FAILURES, PortUnavailableError):
+        return (
+            YesNo.NOT_MEASURED,
+            "whether the address outside is reached from inside was not measured: the server did not answer",
+        )
 
 
 async def _opens(port: LocalPort, remote: Endpoint) -> bool:

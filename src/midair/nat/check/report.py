@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from midair.endpoint import Endpoint
 
-__all__ = ["Allocation", "Filtering", "Mapping", "NatReport", "Reaction", "YesNo"]
+__all__ = ["Allocation", "Filtering", "Mapping", "NatReport", "Opening", "Pooling", "Reaction", "YesNo"]
 
 
 class Mapping(StrEnum):
@@ -28,6 +28,16 @@ class Allocation(StrEnum):
     SEQUENTIAL = "sequential"
     BAND = "random in a band"
     RANDOM = "random"
+    NOT_MEASURED = "not measured"
+
+
+class Pooling(StrEnum):
+    """Which outside address connections get, where there are several (RFC 4787 4.1)."""
+
+    ONE = "one address"
+    """Or several, of which this computer always gets the same."""
+    ARBITRARY = "several addresses, by chance"
+    BY_DESTINATION = "several addresses, by destination"
     NOT_MEASURED = "not measured"
 
 
@@ -52,6 +62,17 @@ class Reaction(StrEnum):
     ICMP_ADMIN = "answered by ICMP administratively prohibited"
     ICMP_OTHER = "answered by another ICMP error"
     ICMP_LATE = "answered by ICMP after 6 s"
+    NOT_MEASURED = "not measured"
+
+
+class Opening(StrEnum):
+    """What came of asking the routers to open a port."""
+
+    OPENED = "opened"
+    IN_VAIN = "opened, but nothing arrives"
+    REFUSED = "refused"
+    """Some router speaks a protocol for it, and said no."""
+    NOT_OFFERED = "not offered"
     NOT_MEASURED = "not measured"
 
 
@@ -82,5 +103,10 @@ class NatReport:
     reaction: Reaction = Reaction.NOT_MEASURED
     simultaneous_open: YesNo = YesNo.NOT_MEASURED
     hairpin: YesNo = YesNo.NOT_MEASURED
+    pooling: Pooling = Pooling.NOT_MEASURED
+    nats: int | None = None
+    """NATs between here and the internet; 2 for two or more, None when not measured."""
+    only_web: YesNo = YesNo.NOT_MEASURED
+    """Whether a firewall lets out to ports 80 and 443 only."""
     notes: tuple[str, ...] = field(default=())
     """Why what was not measured was not."""
