@@ -2,13 +2,17 @@
 #   make demo    the main job: a directory tree goes from behind one NAT to behind another
 #   make test    the tests         make check   format, lint, types, import arrows, then the tests
 #   make matrix  the full matrix of NATs, with pictures
-#   make bench   speed, beside magic-wormhole in the same run
+#   make reach   who gets through and how fast, 20 tries a pair; make reach-all does it for all pairs of all: hours
+#   make bench   speed, beside a raw copy, TLS, magic-wormhole, rsync, scp and tar in the same run
+#   make bench-server  what one meeting point holds and carries, the relay beside socat
+#   make soak-server   half an hour of pairs while nodes are killed and Redis comes back empty
+#   make soak-transfer  kill -9 and power cuts, by the hundred and the thousand
 #   make lock    write requirements/*.txt anew from pyproject.toml (needs uv)
 SHELL := /bin/sh
 BIN := .venv/bin
 STAMPS := .venv/.stamps
 
-.PHONY: setup setup-test system system-test demo test check lint matrix bench lock clean
+.PHONY: setup setup-test system system-test system-bench demo test check lint matrix reach reach-all bench bench-server soak-transfer soak-server lock clean
 .DEFAULT_GOAL := test
 
 setup: $(STAMPS)/run
@@ -33,8 +37,28 @@ matrix: system-test setup-test
 	$(BIN)/midair lab matrix --full --output build/matrix/plain
 	$(BIN)/midair lab matrix --full --contender midair --simulated --skew 0 --output build/matrix/midair
 
-bench: system-test setup-test
-	$(BIN)/python benchmarks/transfer.py --output benchmarks/results/transfer.json
+# Midair with 20 tries a pair, simulated and on the wire; how long it takes; and whole populations.
+reach: system-test setup-test
+	$(BIN)/python benchmarks/matrix.py --output benchmarks/results/matrix.json
+	$(BIN)/python benchmarks/reach.py --output benchmarks/results/reach.json
+	$(BIN)/midair lab population --pairs 2000 --seed 1 --json > benchmarks/results/population.json
+
+reach-all: system-test setup-test
+	mkdir -p build
+	$(BIN)/python benchmarks/matrix.py --full --wire all --output build/matrix.json
+
+bench: system-bench setup-test
+	$(BIN)/python benchmarks/transfer.py --output benchmarks/results/transfer.json --page docs/reference/speed.md
+
+bench-server: system-bench setup-test
+	$(BIN)/python benchmarks/server.py --output benchmarks/results/server.json
+
+soak-server: system-bench setup-test
+	$(BIN)/python benchmarks/server_soak.py --minutes 30
+
+soak-transfer: setup-test
+	$(BIN)/python tests/transfer/power_cuts.py --states 6000
+	$(BIN)/python tests/transfer/kills.py --kills 200
 
 # The system packages the lab needs, where we may install them; the lab itself says what is missing elsewhere.
 system:
@@ -43,6 +67,10 @@ system:
 # And what its tests run in it: real programs of others.
 system-test:
 	@sh scripts/system-packages.sh test
+
+# What speed is compared with.
+system-bench:
+	@sh scripts/system-packages.sh bench
 
 $(STAMPS)/venv: scripts/make-venv.sh
 	@sh scripts/make-venv.sh .venv

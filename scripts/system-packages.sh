@@ -3,6 +3,7 @@
 # when everything is there. Anywhere else it only says what is missing.
 #   system-packages.sh        for the lab: make demo
 #   system-packages.sh test   for its tests too, which run real programs in it: make test
+#   system-packages.sh bench  what speed is compared with, and a compiler: make bench
 # No service is started by this, nor at the next boot: the tests start what they need, inside the lab.
 set -eu
 [ "$(uname -s)" = Linux ] || exit 0
@@ -17,6 +18,7 @@ test)
     wanted="$wanted
 conntrack conntrack
 curl curl
+haproxy haproxy
 iperf3 iperf3
 microsocks microsocks
 miniupnpd miniupnpd-nftables
@@ -28,14 +30,24 @@ tinyproxy tinyproxy-bin
 turnserver coturn
 upnpc miniupnpc"
     ;;
+bench)
+    wanted="cc gcc
+redis-server redis-server
+socat socat
+rsync rsync
+ssh openssh-client
+sshd openssh-server
+openssl openssl
+/usr/include/openssl/ssl.h libssl-dev"
+    ;;
 *)
-    echo "usage: $0 [test]" >&2
+    echo "usage: $0 [test|bench]" >&2
     exit 2
     ;;
 esac
 
 missing=$(echo "$wanted" | while read -r program package; do
-    command -v "$program" >/dev/null 2>&1 || printf ' %s' "$package"
+    [ -e "$program" ] || command -v "$program" >/dev/null 2>&1 || printf ' %s' "$package"
 done)
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -62,7 +74,7 @@ if ! apt-get install -y -qq --no-install-recommends $missing >"$log" 2>&1; then
     exit 1
 fi
 rm -f "$log"
-for package in redis-server coturn openssh-server; do
+for package in redis-server coturn haproxy openssh-server; do
     service=$package
     [ "$package" != openssh-server ] || service=ssh
     case "$missing " in

@@ -7,7 +7,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -16,10 +16,39 @@ from websockets.asyncio.client import ClientConnection, connect
 from midair.config import ServerLimits
 from midair.port import listen_tcp
 from midair.server import MailboxStore, Server
+from midair.server.proxied import networks
+from midair.server.shared import Link, Shared
 
-__all__ = ["APP", "MailboxPeer", "dial", "eventually", "http", "metric", "port_of", "read_all", "running"]
+__all__ = ["APP", "MailboxPeer", "dial", "eventually", "http", "linked", "metric", "port_of", "read_all", "running"]
 
 APP = "example.org/app"
+
+
+class Deaf:
+    """Hears of a link that it is up, and nothing else."""
+
+    def __init__(self) -> None:
+        self.up = asyncio.Event()
+
+    async def published(self, payload: bytes) -> None:
+        pass
+
+    async def joined(self, *, forgotten: bool) -> None:
+        self.up.set()
+
+
+@asynccontextmanager
+async def linked(url: str) -> AsyncIterator[Link]:
+    """A link to a Redis that is up."""
+    link, deaf = Link(url), Deaf()
+    task = asyncio.create_task(link.run(deaf))
+    try:
+        async with asyncio.timeout(5):
+            await deaf.up.wait()
+        yield link
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -27,12 +56,22 @@ async def running(
     *,
     limits: ServerLimits | None = None,
     store: MailboxStore | None = None,
+    shared: Shared | None = None,
+    proxied_from: Sequence[str] = (),
     ssl_context: ssl.SSLContext | None = None,
     motd: str | None = None,
 ) -> AsyncIterator[Server]:
     """A server on a loopback port of the kernel's choice."""
     listener = listen_tcp("127.0.0.1", 0)
-    async with Server([listener], limits=limits, store=store, ssl_context=ssl_context, motd=motd) as server:
+    async with Server(
+        [listener],
+        limits=limits,
+        store=store,
+        shared=shared,
+        proxied_from=networks(proxied_from),
+        ssl_context=ssl_context,
+        motd=motd,
+    ) as server:
         yield server
 
 

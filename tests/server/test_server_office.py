@@ -124,7 +124,7 @@ async def test_who_has_gone_gets_no_messages() -> None:
     talk.office.disconnected(1)
     assert [to for to, _ in await talk.says(2, "add", phase="p", body="")] == [2]
     await talk.says(2, "close")
-    assert talk.office._listeners == {}
+    assert talk.office.listened_to() == []
 
 
 async def test_applications_and_mailboxes_are_kept_apart() -> None:
@@ -280,4 +280,4 @@ async def test_no_sequence_of_frames_breaks_the_office(frames: list[tuple[int, A
             assert isinstance(answer["type"], str)
     for client in (1, 2, 3):
         talk.office.disconnected(client)
-    assert talk.office._listeners == {}
+    assert talk.office.listened_to() == []

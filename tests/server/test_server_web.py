@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,9 @@ from server_peers import dial, eventually, http, metric, port_of, read_all, runn
 from websockets.asyncio.client import connect
 
 from midair.config import ServerLimits, ServerURL
+from midair.relay import open_leg
+from midair.server.metrics import Counts
+from midair.server.page import render
 from midair.stun.client import request_binding
 
 LIMITS = ServerLimits()
@@ -242,3 +246,40 @@ async def test_tls_without_a_certificate_is_closed() -> None:
     async with running() as server:
         assert await http(server, b"\x16\x03\x01\x00\x05hello") == b""
         assert metric(server, 'midair_refusals_total{reason="tls-not-configured"}') == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        (Counts(waiting=0, met=0, relayed=0, relayed_bytes=0, seconds=3), ["0 B", "less than a minute"]),
+        (
+            Counts(waiting=12, met=1000, relayed=130, relayed_bytes=2_345_000_000, seconds=7300),
+            ["1,000", "2.35 GB", "87 %", "2 hours"],
+        ),
+        (Counts(waiting=1, met=1, relayed=2, relayed_bytes=999, seconds=86_400), ["999 B", "About 0 %", "1 day ago"]),
+        (Counts(waiting=1, met=1, relayed=0, relayed_bytes=10**18, seconds=90), ["1,000 PB", "100 %", "1 minute"]),
+    ],
+)
+def test_the_page_shows_what_happens_here(counts: Counts, shown: list[str]) -> None:
+    body = render("example.org", secure=True, motd=None, counts=counts).decode()
+    assert [words for words in shown if words not in body] == []
+
+
+async def test_the_page_counts_as_relayed_only_what_went_through_the_relay() -> None:
+    async with running() as server:
+        for token, size in ((b"t" * 32, 100), (b"u" * 32, 5000)):
+            first, second = await asyncio.gather(
+                *[
+                    open_leg(
+                        ServerURL(secure=False, host="127.0.0.1", port=port_of(server)), token, side * 8, timeout=5
+                    )
+                    for side in (b"a", b"b")
+                ]
+            )
+            with first, second:
+                await asyncio.get_running_loop().sock_sendall(first, b"x" * size)
+                first.shutdown(socket.SHUT_WR)
+                assert len(await read_all(second)) == size
+        await eventually(lambda: metric(server, "midair_open_relay_pairs") == 0)
+        assert server.metrics.counts().relayed == 1
+        assert metric(server, "midair_relay_pairs_total") == 2

@@ -53,22 +53,24 @@ class Admission:
         """Connections there are."""
         return self._total
 
-    def enter(self, owner: str) -> Entry:
-        """One more from ``owner``."""
+    def enter(self, owner: str, *, fellow: bool = False, counted: bool = False) -> Entry:
+        """One more from ``owner``. A ``fellow`` may have any number of them; one that came through it is ``counted``
+        in the total already.
+        """
         full = self._total - self._limits.connections
-        many = self._owners[owner] - self._limits.connections_per_address
+        many = -1 if fellow else self._owners[owner] - self._limits.connections_per_address
         if full >= SURPLUS or many >= SURPLUS_PER_ADDRESS:
             self._discard_zero(owner)
             return Entry.DROPPED
-        self._total += 1
+        self._total += not counted
         self._owners[owner] += 1
         if many >= 0:
             return Entry.TOLD_TOO_MANY
         return Entry.TOLD_FULL if full >= 0 else Entry.ADMITTED
 
-    def leave(self, owner: str) -> None:
+    def leave(self, owner: str, *, counted: bool = False) -> None:
         """One of them is gone."""
-        self._total -= 1
+        self._total -= not counted
         self._owners[owner] -= 1
         self._discard_zero(owner)
 

@@ -7,6 +7,7 @@ import socket
 from enum import Enum
 
 from midair.relay.wire import PREAMBLE_MAGIC
+from midair.server.node_wire import NODE_MAGIC
 
 __all__ = ["Kind", "classify", "detect"]
 
@@ -20,7 +21,12 @@ class Kind(Enum):
     STUN = "stun"
     TLS = "tls"
     RELAY = "relay"
+    NODE = "node"
     HTTP = "http"
+
+
+_MAGICS = {PREAMBLE_MAGIC: Kind.RELAY, NODE_MAGIC: Kind.NODE}
+_LONGEST = max(map(len, _MAGICS))
 
 
 def classify(first: bytes) -> Kind | None:
@@ -33,9 +39,10 @@ def classify(first: bytes) -> Kind | None:
         return Kind.STUN
     if first[0] == 0x16:
         return Kind.TLS
-    if first.startswith(PREAMBLE_MAGIC):
-        return Kind.RELAY
-    return None if PREAMBLE_MAGIC.startswith(first) else Kind.HTTP
+    for magic, kind in _MAGICS.items():
+        if first.startswith(magic):
+            return kind
+    return None if any(magic.startswith(first) for magic in _MAGICS) else Kind.HTTP
 
 
 async def detect(sock: socket.socket) -> Kind | None:
@@ -45,7 +52,7 @@ async def detect(sock: socket.socket) -> Kind | None:
     """
     while True:
         try:
-            first = sock.recv(len(PREAMBLE_MAGIC), socket.MSG_PEEK)
+            first = sock.recv(_LONGEST, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             await _readable(sock)
             continue

@@ -9,8 +9,9 @@ from websockets.http11 import Request, Response
 
 from midair.server import page
 from midair.server.metrics import CONTENT_TYPE as METRICS_CONTENT_TYPE
+from midair.server.metrics import Metrics
 
-__all__ = ["MAILBOX_PATH", "Pages", "path_of", "plain"]
+__all__ = ["MAILBOX_PATH", "Pages", "path_of", "plain", "unavailable"]
 
 MAILBOX_PATH = "/v1"
 
@@ -18,8 +19,9 @@ MAILBOX_PATH = "/v1"
 class Pages:
     """Answers everything that is no WebSocket."""
 
-    def __init__(self, *, metrics: Callable[[], bytes], secure: bool, motd: str | None) -> None:
+    def __init__(self, *, metrics: Metrics, trouble: Callable[[], str | None], secure: bool, motd: str | None) -> None:
         self._metrics = metrics
+        self._trouble = trouble
         self._secure = secure
         self._motd = motd
 
@@ -31,14 +33,18 @@ class Pages:
             return response
         match path_of(request):
             case "/":
-                body = page.render(_host(request), secure=self._secure, motd=self._motd)
+                counts = self._metrics.counts()
+                body = page.render(_host(request), secure=self._secure, motd=self._motd, counts=counts)
                 response = _response(200, "OK", "text/html; charset=utf-8", body)
                 response.headers["Content-Security-Policy"] = page.CONTENT_SECURITY_POLICY
                 response.headers["Referrer-Policy"] = "no-referrer"
             case "/healthz":
                 response = plain(200, "OK", "ok\n")
+            case "/readyz":
+                trouble = self._trouble()
+                response = plain(200, "OK", "ready\n") if trouble is None else unavailable(trouble)
             case "/metrics":
-                response = _response(200, "OK", METRICS_CONTENT_TYPE, self._metrics())
+                response = _response(200, "OK", METRICS_CONTENT_TYPE, self._metrics.render())
             case _:
                 response = plain(404, "Not Found", "There is nothing here.\n")
         if request.method == "HEAD":
@@ -55,6 +61,13 @@ def path_of(request: Request) -> str:
 def plain(status: int, phrase: str, text: str) -> Response:
     """A response of one line for a person."""
     return _response(status, phrase, "text/plain; charset=utf-8", text.encode())
+
+
+def unavailable(reason: str) -> Response:
+    """For what may be asked again in a moment."""
+    response = plain(503, "Service Unavailable", reason + "\n")
+    response.headers["Retry-After"] = "1"
+    return response
 
 
 def _response(status: int, phrase: str, content_type: str, body: bytes) -> Response:

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
+
+from websockets.frames import CloseCode
 
 from midair.config import ServerLimits
 from midair.endpoint import Endpoint
+from midair.rendezvous.wire import Message
 from midair.server.metrics import Metrics
 from midair.server.office import Office, Outgoing
-from midair.server.store import MailboxStore
+from midair.server.store import MailboxKey, MailboxStore, StoreUnavailable
 from midair.server.web import WebConnection
 
 __all__ = ["Mailboxes"]
 
+log = logging.getLogger("midair.server")
+
+CAUGHT_UP_AT_ONCE = 100
+"""Mailboxes read at a time after the shared store was away."""
+
 
 class Mailboxes:
-    """A :class:`midair.server.web.MailboxHandler`."""
+    """A :class:`midair.server.web.MailboxHandler`, and a :class:`midair.server.store.Listener`."""
 
     def __init__(self, store: MailboxStore, limits: ServerLimits, metrics: Metrics, *, motd: str | None) -> None:
         self._store = store
         self._metrics = metrics
+        metrics.mailboxes.set_function(lambda: store.mailboxes)
         self._prune_seconds = min(60.0, limits.mailbox_idle_seconds / 4)
-        self._office = Office(store, limits, motd=motd, met=metrics.pairs_met.inc, refused=metrics.refused)
+        self._office = Office(
+            store,
+            limits,
+            motd=motd,
+            met=metrics.pairs_met.inc,
+            refused=metrics.refused,
+            heard=metrics.meeting_seconds.observe,
+            left=metrics.left,
+        )
+        metrics.waiting.set_function(lambda: self._office.waiting)
         self._numbers = itertools.count(1)
         self._connections: dict[int, WebConnection] = {}
         self._clients: dict[WebConnection, tuple[int, Endpoint]] = {}
@@ -43,28 +62,53 @@ class Mailboxes:
 
     async def received(self, connection: WebConnection, data: bytes) -> None:
         number, _ = self._clients[connection]
-        now = asyncio.get_running_loop().time()
-        self._send(await self._office.received(number, data, now=now, wall=time.time()))
-        self._metrics.mailboxes.set(await self._store.count())
+        started = time.perf_counter()
+        try:
+            self._send(await self._office.received(number, data, now=self._store.clock(), wall=time.time()))
+        except StoreUnavailable:
+            self._metrics.refused("store-away")
+            connection.go_away(CloseCode.TRY_AGAIN_LATER)
+        self._metrics.frame_seconds.observe(time.perf_counter() - started)
 
     def closed(self, connection: WebConnection) -> None:
         number, _ = self._clients[connection]
         del self._connections[number]
         self._office.disconnected(number)
 
-    def send_away(self) -> None:
+    async def posted(self, mailbox: MailboxKey, index: int, message: Message) -> None:
+        self._send(await self._office.posted(mailbox, index, message))
+
+    async def missed(self) -> None:
+        mailboxes = self._office.listened_to()
+        for start in range(0, len(mailboxes), CAUGHT_UP_AT_ONCE):
+            at_once = mailboxes[start : start + CAUGHT_UP_AT_ONCE]
+            await asyncio.gather(*[self._catch_up(mailbox) for mailbox in at_once])
+
+    async def forgotten(self) -> None:
+        # They come back and say everything again: that fills the store.
+        log.warning("the shared store has come back empty: everybody is asked to come again")
+        self.send_away(CloseCode.SERVICE_RESTART)
+
+    def send_away(self, code: CloseCode = CloseCode.GOING_AWAY) -> None:
         """Begins to close all of them, those that are no WebSocket yet too."""
         for connection in list(self._clients):
-            connection.go_away()
+            connection.go_away(code)
 
     async def prune_forever(self) -> None:
         """Until cancelled."""
         while True:
-            now = asyncio.get_running_loop().time()
-            await self._store.touch(self._office.in_use(), now=now)
-            await self._store.prune(now=now)
-            self._metrics.mailboxes.set(await self._store.count())
-            await asyncio.sleep(self._prune_seconds)
+            seconds = self._prune_seconds
+            try:
+                now = self._store.clock()
+                await self._store.touch(self._office.in_use(), now=now)
+                await self._store.prune(now=now)
+                await self._store.count()
+            except StoreUnavailable:
+                seconds = min(seconds, 1.0)
+            await asyncio.sleep(seconds)
+
+    async def _catch_up(self, mailbox: MailboxKey) -> None:
+        self._send(await self._office.catch_up(mailbox))
 
     def _send(self, outgoing: list[Outgoing]) -> None:
         for number, frame in outgoing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from base64 import b32encode
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
@@ -16,12 +17,13 @@ from dataclasses import dataclass, field
 
 from midair.config import ServerLimits
 from midair.rendezvous.wire import Message
-from midair.server.store import MailboxKey, Place, StoreRefusal
+from midair.server.store import MailboxKey, Place, StoreRefusal, size_of
 
 __all__ = ["MemoryStore"]
 
 REST_SECONDS = 600.0
 """How long a released number is not handed out; a peer that can come back has done so by then."""
+DAY_SECONDS = 86400
 MAX_LISTED = 1000
 """Nameplates told to one who lists them: it is for the completion of what a person types."""
 MAX_STORED_BYTES = 256 << 20
@@ -53,14 +55,25 @@ class MemoryStore:
         *,
         max_stored_bytes: int = MAX_STORED_BYTES,
         randbelow: Callable[[int], int] = secrets.randbelow,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits or ServerLimits()
         self._room = max_stored_bytes
         self._randbelow = randbelow
+        self._clock = clock
         self._mailboxes: dict[MailboxKey, _Mailbox] = {}
         self._nameplates: dict[str, dict[str, _Nameplate]] = {}  # app -> number -> nameplate
         self._resting: OrderedDict[tuple[str, str], float] = OrderedDict()  # until when
         self._owned: Counter[str] = Counter()
+        self._day = 0
+        self._opened_today: Counter[str] = Counter()
+
+    @property
+    def mailboxes(self) -> int:
+        return len(self._mailboxes)
+
+    def clock(self) -> float:
+        return self._clock()
 
     async def waiting(self, app: str) -> list[str]:
         plates = self._nameplates.get(app, {})
@@ -81,7 +94,7 @@ class MemoryStore:
             plate = self._nameplates.setdefault(app, {})[nameplate] = _Nameplate(mailbox)
         claimed = plate.claims.get(side)
         if claimed is False:
-            raise StoreRefusal("reclaimed", "reclaimed")
+            raise StoreRefusal.of("reclaimed")
         self._enter(plate.mailbox, side, now)  # who has claimed has opened, so this also keeps the third side out
         plate.claims[side] = True
         return Place(mailbox=plate.mailbox.key[1], met=claimed is None and len(plate.claims) == 2)
@@ -103,17 +116,22 @@ class MemoryStore:
         self._enter(box, side, now)
         return tuple(box.messages)
 
-    async def add(self, app: str, mailbox: str, message: Message, *, now: float) -> None:
+    async def add(self, app: str, mailbox: str, message: Message, *, now: float) -> int:
         box = self._mailboxes.get((app, mailbox))
         if box is None:
-            raise StoreRefusal("gone", "this mailbox is closed")
+            raise StoreRefusal.of("gone")
         if len(box.messages) >= self._limits.messages_per_mailbox:
-            raise StoreRefusal("mailbox-full", "limit: this mailbox is full")
-        if _size(message) > self._room:
-            raise StoreRefusal("store-full", "limit: this server has no room for more messages")
-        self._room -= _size(message)
+            raise StoreRefusal.of("mailbox-full")
+        if size_of(message) > self._room:
+            raise StoreRefusal.of("store-full")
+        self._room -= size_of(message)
         box.messages.append(message)
         box.updated = now
+        return len(box.messages) - 1
+
+    async def read(self, app: str, mailbox: str, start: int) -> tuple[Message, ...]:
+        box = self._mailboxes.get((app, mailbox))
+        return () if box is None else tuple(box.messages[start:])
 
     async def close(self, app: str, mailbox: str, side: str, *, now: float) -> None:
         box = self._mailboxes.get((app, mailbox))
@@ -156,27 +174,33 @@ class MemoryStore:
             number = str(1000 + self._randbelow(999_000))
             if number not in taken:
                 return number
-        raise StoreRefusal("nameplates-full", "limit: this server has no free nameplate")
+        raise StoreRefusal.of("nameplates-full")
 
     def _new_mailbox(self, key: MailboxKey, owner: str, now: float) -> _Mailbox:
         if len(self._mailboxes) >= self._limits.mailboxes:
-            raise StoreRefusal("mailboxes", "limit: this server keeps no more mailboxes")
+            raise StoreRefusal.of("mailboxes")
         if self._owned[owner] >= self._limits.mailboxes_per_address:
-            raise StoreRefusal("mailboxes-per-address", "limit: too many mailboxes for your address")
+            raise StoreRefusal.of("mailboxes-per-address")
+        day = int(now // DAY_SECONDS)
+        if day != self._day:
+            self._day, self._opened_today = day, Counter()
+        if self._opened_today[owner] >= self._limits.mailboxes_per_address_and_day:
+            raise StoreRefusal.of("mailboxes-per-day")
+        self._opened_today[owner] += 1
         self._owned[owner] += 1
         box = self._mailboxes[key] = _Mailbox(key, owner, now)
         return box
 
     def _enter(self, box: _Mailbox, side: str, now: float) -> None:
         if side not in box.opened and len(box.opened) == 2:
-            raise StoreRefusal("crowded", "crowded")
+            raise StoreRefusal.of("crowded")
         box.opened[side] = True
         box.updated = now
 
     def _forget(self, box: _Mailbox, now: float) -> None:
         app, _ = box.key
         del self._mailboxes[box.key]
-        self._room += sum(_size(message) for message in box.messages)
+        self._room += sum(size_of(message) for message in box.messages)
         self._owned[box.owner] -= 1
         if not self._owned[box.owner]:
             del self._owned[box.owner]
@@ -198,8 +222,3 @@ class MemoryStore:
         self._resting.move_to_end((app, number))
         if len(self._resting) > self._limits.mailboxes:
             self._resting.popitem(last=False)
-
-
-def _size(message: Message) -> int:
-    # The fixed part is about what Python's values around the texts take.
-    return 512 + len(message.side) + len(message.phase) + len(message.body)

@@ -3,6 +3,9 @@
 Sans-I/O: a frame and the time go in, ``(client, frame)`` pairs to write come out, in order. The order in which one
 connection may ask for things, and the words of the errors, are magic-wormhole's: each of allocate, claim, release, open
 and close once a connection; all of them again, by the same side, on the next connection.
+
+Where several nodes share a store, the office is also told what the others have posted. Nothing that is to be written is
+held while the store is waited for, so that what one client gets stays in order.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from midair.config import ServerLimits
 from midair.endpoint import Endpoint
 from midair.rendezvous import wire
 from midair.server.admission import owner_of
+from midair.server.listeners import Listeners
 from midair.server.store import MailboxKey, MailboxStore, StoreRefusal
 
 __all__ = ["Office", "Outgoing"]
@@ -48,7 +52,11 @@ class _Wrong(Exception):
 
 
 class Office:
-    """Knows who listens to which mailbox. ``met`` is called for each pair, ``refused`` with each refusal's reason."""
+    """Knows who listens to which mailbox.
+
+    ``met`` is called for each pair, ``refused`` with each refusal's reason, ``heard`` with the seconds a side has
+    waited for the other's first message, ``left`` with the mood in which one closes its mailbox.
+    """
 
     def __init__(
         self,
@@ -58,14 +66,19 @@ class Office:
         motd: str | None = None,
         met: Callable[[], None] = lambda: None,
         refused: Callable[[str], None] = lambda reason: None,
+        heard: Callable[[float], None] = lambda seconds: None,
+        left: Callable[[str | None], None] = lambda mood: None,
     ) -> None:
         self._store = store
         self._limits = limits
         self._motd = motd
         self._met = met
         self._refused = refused
+        self._heard = heard
+        self._left = left
+        self._waiting: dict[int, float] = {}  # since when each client waits for the other side
         self._clients: dict[int, _Client] = {}
-        self._listeners: dict[MailboxKey, dict[int, None]] = {}  # a dict, because its order is the order of opening
+        self._listeners = Listeners()
 
     def connected(self, client: int, source: Endpoint) -> list[Outgoing]:
         """A WebSocket has opened; ``client`` is the driver's number for it."""
@@ -74,14 +87,41 @@ class Office:
 
     def disconnected(self, client: int) -> None:
         """It has closed, in whatever way."""
+        self._waiting.pop(client, None)
         self._stop_listening(self._clients.pop(client))
+
+    @property
+    def waiting(self) -> int:
+        """Clients who have claimed a nameplate and not heard of the other side yet."""
+        return len(self._waiting)
 
     def in_use(self) -> Iterable[MailboxKey]:
         """Mailboxes somebody is connected for."""
         return {(client.app, client.held) for client in self._clients.values() if client.held is not None}
 
+    async def posted(self, mailbox: MailboxKey, index: int, message: wire.Message) -> list[Outgoing]:
+        """Message number ``index`` is in the mailbox, whoever has added it. Raises: StoreUnavailable."""
+        start = self._listeners.lacking(mailbox, index)
+        if start is None:
+            return self._told(self._listeners.deliver(mailbox, index, [message]))
+        return self._told(self._listeners.deliver(mailbox, start, await self._store.read(*mailbox, start)))
+
+    async def catch_up(self, mailbox: MailboxKey) -> list[Outgoing]:
+        """Reads what may have been posted unheard. Raises: StoreUnavailable."""
+        start = self._listeners.heard(mailbox)
+        if start is None:
+            return []
+        return self._told(self._listeners.deliver(mailbox, start, await self._store.read(*mailbox, start)))
+
+    def listened_to(self) -> list[MailboxKey]:
+        """Mailboxes with a listener."""
+        return list(self._listeners.keys)
+
     async def received(self, client: int, data: bytes, *, now: float, wall: float) -> list[Outgoing]:
-        """``data`` is one whole WebSocket message. ``now`` is monotonic, ``wall`` seconds since the epoch."""
+        """``data`` is one whole WebSocket message. ``now`` is the store's clock, ``wall`` seconds since the epoch.
+
+        Raises: StoreUnavailable.
+        """
         out: list[Outgoing] = []
         try:
             # The whole text is decoded first: what a decoder skips unseen would reach the client again in ``orig``.
@@ -128,8 +168,8 @@ class Office:
                 return await self._open(client, mailbox, now)
             case wire.Add():
                 return await self._add(client, frame, now, wall)
-            case wire.Close(mailbox=given):
-                return await self._close(client, given, now)
+            case wire.Close(mailbox=given, mood=mood):
+                return await self._close(client, given, mood, now)
         raise AssertionError(frame)  # the decoder knows no others
 
     async def _allocate(self, client: _Client, now: float) -> list[Outgoing]:
@@ -147,6 +187,8 @@ class Office:
         client.held = claimed.mailbox
         if claimed.met:
             self._met()
+        else:
+            self._waiting[client.id] = now
         return [(client.id, wire.Claimed(mailbox=claimed.mailbox))]
 
     async def _release(self, client: _Client, given: str | None, now: float) -> list[Outgoing]:
@@ -162,11 +204,19 @@ class Office:
     async def _open(self, client: _Client, mailbox: str, now: float) -> list[Outgoing]:
         if client.mailbox is not None:
             raise _Wrong("only one open per connection")
-        past = await self._store.open(client.app, mailbox, client.side, owner=client.owner, now=now)
+        key = (client.app, mailbox)
+        # Before the store is asked: what others post while it answers must not be lost.
+        self._listeners.enter(key, client.id)
+        try:
+            past = await self._store.open(client.app, mailbox, client.side, owner=client.owner, now=now)
+            while self._listeners.is_late(key, client.id):
+                past = await self._store.read(client.app, mailbox, 0)
+        except BaseException:
+            self._listeners.leave(key, client.id)
+            raise
         client.mailbox = client.held = mailbox
         client.listening = True
-        self._listeners.setdefault((client.app, mailbox), {})[client.id] = None
-        return [(client.id, message) for message in past]
+        return self._told(self._listeners.admit(key, client.id, past))
 
     async def _add(self, client: _Client, frame: wire.Add, now: float, wall: float) -> list[Outgoing]:
         if client.mailbox is None or not client.listening:
@@ -174,11 +224,10 @@ class Office:
         if len(frame.body) > self._limits.message_bytes:
             raise StoreRefusal("message-bytes", f"limit: a message has at most {self._limits.message_bytes} characters")
         message = wire.Message(side=client.side, phase=frame.phase, body=frame.body, server_rx=wall, id=frame.id)
-        await self._store.add(client.app, client.mailbox, message, now=now)
-        everybody = self._listeners.get((client.app, client.mailbox), {})
-        return [(listener, message) for listener in everybody]
+        index = await self._store.add(client.app, client.mailbox, message, now=now)
+        return await self.posted((client.app, client.mailbox), index, message)
 
-    async def _close(self, client: _Client, given: str | None, now: float) -> list[Outgoing]:
+    async def _close(self, client: _Client, given: str | None, mood: str | None, now: float) -> list[Outgoing]:
         if client.closed:
             raise _Wrong("only one close per connection")
         mailbox = _same(given, client.mailbox, "open and close must use same mailbox")
@@ -187,18 +236,22 @@ class Office:
         self._stop_listening(client)
         client.closed = True
         client.held = None
+        self._waiting.pop(client.id, None)
+        self._left(mood)
         await self._store.close(client.app, mailbox, client.side, now=now)
         return [(client.id, wire.Closed())]
+
+    def _told(self, told: list[tuple[int, wire.Message]]) -> list[Outgoing]:
+        for id_, message in told:
+            if id_ in self._waiting and message.side != self._clients[id_].side:
+                self._heard(self._store.clock() - self._waiting.pop(id_))
+        return [*told]
 
     def _stop_listening(self, client: _Client) -> None:
         if not client.listening or client.mailbox is None:
             return
         client.listening = False
-        key = (client.app, client.mailbox)
-        listeners = self._listeners[key]
-        del listeners[client.id]
-        if not listeners:
-            del self._listeners[key]
+        self._listeners.leave((client.app, client.mailbox), client.id)
 
 
 def _same(given: str | None, known: str | None, otherwise: str) -> str | None:

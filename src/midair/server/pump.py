@@ -42,15 +42,19 @@ class Pump:
         second: socket.socket,
         *,
         new_buffer: Callable[[], Buffer],
-        allowance: int,
+        allowance: Callable[[], int],
         on_bytes: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """``allowance`` is in bytes, for both directions together. Raises: OSError when no buffer is to be had."""
+        """``allowance`` says how many more bytes may be taken now, of both directions together; ``on_bytes`` is told of
+        each that was. Raises: OSError when no buffer is to be had.
+        """
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[End] = self._loop.create_future()
         """Set when it has stopped."""
         self.last_moved = self._loop.time()
         """The loop's time when bytes last came."""
+        self.moved = 0
+        """Bytes so far, of both directions."""
         self.allowance = allowance
         self._on_bytes = on_bytes
         one = new_buffer()
@@ -76,7 +80,7 @@ class Pump:
 
     def _moved(self, count: int) -> None:
         self.last_moved = self._loop.time()
-        self.allowance -= count
+        self.moved += count
         self._on_bytes(count)
 
     def _direction_ended(self) -> None:
@@ -110,10 +114,11 @@ class _Direction:
             self._pump.stop(End.BROKEN)
 
     def _fill(self) -> None:
-        if self._pump.allowance == 0 and self._source.recv(1, socket.MSG_PEEK):
+        allowance = self._pump.allowance()
+        if allowance == 0 and self._source.recv(1, socket.MSG_PEEK):
             self._pump.stop(End.QUOTA)
             return
-        count = self._buffer.fill(self._source, min(FILL_BYTES, self._pump.allowance or 1))
+        count = self._buffer.fill(self._source, min(FILL_BYTES, allowance or 1))
         if count == 0:
             self._end()
             return

@@ -12,7 +12,7 @@ from midair.config import ServerLimits
 from midair.endpoint import Endpoint
 from midair.nat.check.wire import CONNECT_BACK
 from midair.port import retire
-from midair.server.dialling_back import DiallingBack, other_endpoints
+from midair.server.dialling_back import DiallingBack, all_endpoints, other_endpoints
 from midair.server.metrics import Metrics
 from midair.stun.framing import Deframer
 from midair.stun.responder import respond
@@ -33,8 +33,8 @@ class Reflector:
         """``listening``: all endpoints the server listens on."""
         self._limits = limits
         self._metrics = metrics
-        self._listening = listening
-        self._dialling_back = DiallingBack(limits, metrics, listening)
+        self._listening = all_endpoints(listening)
+        self._dialling_back = DiallingBack(limits, metrics, self._listening)
 
     async def serve(self, sock: socket.socket, source: Endpoint) -> None:
         """One connection, until it ends, errs, is silent for too long or has asked too often.
@@ -71,4 +71,4 @@ class Reflector:
         asked = decode(request)
         if asked.method == CONNECT_BACK and asked.message_class is MessageClass.REQUEST:
             return await self._dialling_back.answer(sock, asked, source, local)
-        return respond(request, source, other_endpoints(self._listening, local))
+        return respond(request, source, other_endpoints(self._listening, local), local)

@@ -2,6 +2,11 @@
 
 The task of the second leg drives the pair; the task of the first waits for the outcome. Each closes its own socket,
 after the pump has let go of it.
+
+Where there are several nodes, a leg that finds no partner here waits, and at the same time asks the directory; when
+that knows the partner at another node, the leg is forwarded: this node dials that one, which takes the connection for
+the second leg, and joins the two here. What the directory says may be out of date; then the leg asks again, and is the
+first. It also asks again when the directory comes back after having been away.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 
 from midair.config import ServerLimits
 from midair.endpoint import Endpoint
@@ -26,9 +31,13 @@ from midair.relay.wire import (
     parse_preamble,
 )
 from midair.server.admission import owner_of
+from midair.server.budget import Budget
 from midair.server.buffers import Buffer, new_buffer
-from midair.server.metrics import Metrics
+from midair.server.directory import Directory, Elsewhere, reach
+from midair.server.metrics import USED_BYTES, Metrics
+from midair.server.node_wire import NODE_PREAMBLE_BYTES, parse_node_preamble
 from midair.server.pump import End, Pump
+from midair.server.store import StoreUnavailable
 
 __all__ = ["Relay"]
 
@@ -42,17 +51,30 @@ _STOPPING = Refusal(word="stopping", text="the server is being stopped")
 _NO_ROOM = Refusal(word="quota", text="the server has no room for this pair")
 _TOO_MANY_LEGS = Refusal(word="quota", text="the server has no room for another leg")
 _TOO_MANY_WAITING = Refusal(word="quota", text="too many legs wait from your address")
+_SPENT = Refusal(word="quota", text="your address has used up what may be relayed in a day; midnight is UTC")
+_GONE = Refusal(word="gone", text="this leg no longer waits here")
+
+FORWARD_TRIES = 3
+"""How often a leg is sent to another node before it only waits here."""
 
 
 class Relay:
     """All legs of one server."""
 
     def __init__(
-        self, limits: ServerLimits, metrics: Metrics, *, new_buffer: Callable[[], Buffer] = new_buffer
+        self,
+        limits: ServerLimits,
+        metrics: Metrics,
+        *,
+        new_buffer: Callable[[], Buffer] = new_buffer,
+        directory: Directory | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._limits = limits
         self._metrics = metrics
         self._new_buffer = new_buffer
+        self._directory = directory
+        self._budget = budget or Budget(limits)
         self._waiting: dict[bytes, _WaitingLeg] = {}
         self._waiting_owners: Counter[str] = Counter()
         self._legs = 0
@@ -64,17 +86,46 @@ class Relay:
         The socket is closed in the end. Cancelling cuts the pair.
         """
         with sock:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    preamble = parse_preamble(await _read_exactly(sock, PREAMBLE_BYTES))
-            except RelayWireError:
-                await self._refuse(sock, _MALFORMED, "relay-preamble")
-                return
-            except TimeoutError:
-                self._metrics.refused("silent")
-                return
-            except OSError:
-                return
+            if (preamble := await self._hear(sock, deadline, PREAMBLE_BYTES, parse_preamble)) is not None:
+                owner = owner_of(source)
+                if self._budget.left((owner,)) == 0:
+                    await self._refuse(sock, _SPENT, "relay-day")
+                    return
+                await self._serve_counted(sock, self._serve_leg(sock, preamble, owner))
+
+    async def serve_node(self, sock: socket.socket, deadline: float) -> None:
+        """The same for a leg that another node forwards: its partner waits here, or has gone."""
+        with sock:
+            preamble = await self._hear(sock, deadline, NODE_PREAMBLE_BYTES, self._parse_node)
+            if preamble is not None:
+                await self._serve_counted(sock, self._serve_forwarded(sock, preamble))
+
+    def ask_again(self) -> None:
+        """The directory is back: it may know what it has not known, and may have forgotten what it was told."""
+        for leg in self._waiting.values():
+            leg.ask_again()
+
+    async def _hear(
+        self, sock: socket.socket, deadline: float, count: int, parse: Callable[[bytes], Preamble]
+    ) -> Preamble | None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return parse(await _read_exactly(sock, count))
+        except RelayWireError:
+            await self._refuse(sock, _MALFORMED, "relay-preamble")
+        except TimeoutError:
+            self._metrics.refused("silent")
+        except OSError:
+            pass
+        return None
+
+    def _parse_node(self, line: bytes) -> Preamble:
+        if self._directory is None or self._directory.key is None:
+            raise RelayWireError("this server has no other nodes")
+        return parse_node_preamble(line, key=self._directory.key, node=self._directory.node)
+
+    async def _serve_counted(self, sock: socket.socket, serving: Coroutine[None, None, None]) -> None:
+        with contextlib.closing(serving):
             if self._stopping:
                 await self._refuse(sock, _STOPPING, "relay-stopping")
                 return
@@ -83,7 +134,7 @@ class Relay:
                 return
             self._legs += 1
             try:
-                await self._serve_leg(sock, preamble, owner_of(source))
+                await serving
             finally:
                 self._legs -= 1
 
@@ -94,33 +145,91 @@ class Relay:
             waiting.settle(_STOPPING)
 
     async def _serve_leg(self, sock: socket.socket, preamble: Preamble, owner: str) -> None:
-        partner = self._waiting.get(preamble.token)
-        if partner is not None:
-            self._leave(preamble.token, partner)
-            if partner.side == preamble.side:
-                partner.settle(_REPLACED)
-            elif not partner.outcome.done():  # else it is late, or gone, and its task has not run yet
-                await self._join(partner, sock)
+        until = asyncio.get_running_loop().time() + self._limits.relay_wait_seconds
+        for tries_left in reversed(range(FORWARD_TRIES + 1)):
+            partner = self._waiting.get(preamble.token)
+            if partner is not None:
+                self._leave(preamble.token, partner)
+                if partner.side == preamble.side:
+                    partner.settle(_REPLACED)
+                elif not partner.outcome.done():  # else it is late, or gone, and its task has not run yet
+                    await self._join(partner, sock, owner)
+                    return
+            if self._waiting_owners[owner] >= self._limits.relay_waiting_per_address:
+                await self._refuse(sock, _TOO_MANY_WAITING, "relay-waiting-per-address")
                 return
-        if self._waiting_owners[owner] >= self._limits.relay_waiting_per_address:
-            await self._refuse(sock, _TOO_MANY_WAITING, "relay-waiting-per-address")
-            return
-        await self._wait(sock, preamble, owner)
+            elsewhere = await self._wait(sock, preamble, owner, until=until, ask=tries_left > 0)
+            if elsewhere is None or await self._forward(sock, preamble, elsewhere, owner):
+                return
 
-    async def _wait(self, sock: socket.socket, preamble: Preamble, owner: str) -> None:
-        loop = asyncio.get_running_loop()
+    async def _serve_forwarded(self, sock: socket.socket, preamble: Preamble) -> None:
+        partner = self._waiting.get(preamble.token)
+        if partner is None or partner.side == preamble.side or partner.outcome.done():
+            await self._refuse(sock, _GONE, "relay-gone")
+            return
+        self._leave(preamble.token, partner)
+        await self._join(partner, sock, None)
+
+    async def _wait(
+        self, sock: socket.socket, preamble: Preamble, owner: str, *, until: float, ask: bool
+    ) -> Elsewhere | None:
+        """Waits for the partner, and what follows; or says at which node the partner waits."""
         leg = self._waiting[preamble.token] = _WaitingLeg(sock, preamble.side, owner)
         self._waiting_owners[owner] += 1
-        late = loop.call_later(self._limits.relay_wait_seconds, leg.settle, _PARTNER_LATE)
+        late = asyncio.get_running_loop().call_at(until, leg.settle, _PARTNER_LATE)
         try:
-            refusal = await leg.outcome
+            elsewhere = await self._wait_or_forward(leg, preamble, ask=ask)
         finally:
             late.cancel()
             if self._waiting.get(preamble.token) is leg:
                 self._leave(preamble.token, leg)
             leg.let_go()
-        if refusal is not None:
+        if elsewhere is None and (refusal := leg.outcome.result()) is not None:
             await self._refuse(sock, refusal, f"relay-{refusal.word}")
+        return elsewhere
+
+    async def _wait_or_forward(self, leg: _WaitingLeg, preamble: Preamble, *, ask: bool) -> Elsewhere | None:
+        """None: the leg's outcome is there."""
+        while True:
+            # It waits here while the directory is asked: the answer may send the partner here before it arrives.
+            elsewhere = await self._ask(preamble) if ask else None
+            if elsewhere is not None and self._waiting.get(preamble.token) is leg and not leg.outcome.done():
+                return elsewhere
+            if await leg.settled():
+                return None
+
+    async def _ask(self, preamble: Preamble) -> Elsewhere | None:
+        if self._directory is None:
+            return None
+        try:
+            return await self._directory.arrive(preamble)
+        except StoreUnavailable:
+            return None
+
+    async def _forward(self, sock: socket.socket, preamble: Preamble, place: Elsewhere, owner: str) -> bool:
+        """Whether there was anything to forward to; then the pair has ended."""
+        assert self._directory is not None
+        try:
+            far = await reach(place, preamble, self._directory.key or b"")
+        except OSError as error:  # TimeoutError is one
+            log.debug("a leg cannot be forwarded: %s", type(error).__name__)
+            self._metrics.refused("relay-forward")
+            return False
+        with far:
+            try:
+                # The other node counts for its own client; what is relayed in all is counted there, too.
+                pump = self._new_pump(sock, far, (owner,), self._metrics.relay_forwarded_bytes.inc)
+            except OSError as error:
+                log.warning("no pipe for a forwarded pair: %s", error)
+                await self._refuse(sock, _NO_ROOM, "relay-pipes")
+                return True
+            self._metrics.relay_forwarded_pairs.inc()
+            try:
+                if await self._pump(pump, (sock, far), told=(sock,)) is End.QUOTA:
+                    self._metrics.refused("relay-bytes")
+            finally:
+                pump.stop()
+        return True
 
     def _leave(self, token: bytes, leg: _WaitingLeg) -> None:
         del self._waiting[token]
@@ -129,38 +238,55 @@ class Relay:
         if not self._waiting_owners[leg.owner]:
             del self._waiting_owners[leg.owner]
 
-    async def _join(self, first: _WaitingLeg, second: socket.socket) -> None:
+    async def _join(self, first: _WaitingLeg, second: socket.socket, owner: str | None) -> None:
+        """``owner`` of the second; None when another node counts for it."""
+        owners = (first.owner,) if owner is None else (first.owner, owner)
         try:
-            pump = Pump(
-                first.sock,
-                second,
-                new_buffer=self._new_buffer,
-                allowance=self._limits.relay_bytes,
-                on_bytes=self._metrics.relay_bytes.inc,
-            )
+            pump = self._new_pump(first.sock, second, owners, self._metrics.relay_bytes.inc)
         except OSError as error:
             log.warning("no pipe for a relayed pair: %s", error)
             first.settle(_NO_ROOM)
             await self._refuse(second, _NO_ROOM, "relay-pipes")
             return
         first.pump = pump
+        self._metrics.relay_wait_seconds.observe(asyncio.get_running_loop().time() - first.since)
         self._metrics.relay_pairs.inc()
         self._metrics.open_relay_pairs.inc()
         try:
-            end = await self._pump(pump, first.sock, second)
+            end = await self._pump(pump, (first.sock, second), told=(first.sock, second))
         finally:
             pump.stop()
             first.settle(None)
             self._metrics.open_relay_pairs.dec()
+            if pump.moved >= USED_BYTES:
+                self._metrics.relay_pairs_used.inc()
         log.debug("relayed pair ended: %s", end.name)
         if end is End.QUOTA:
             self._metrics.refused("relay-bytes")
 
-    async def _pump(self, pump: Pump, first: socket.socket, second: socket.socket) -> End:
+    def _new_pump(
+        self, one: socket.socket, other: socket.socket, owners: tuple[str, ...], on_bytes: Callable[[int], None]
+    ) -> Pump:
+        """Raises: OSError."""
+        of_pair = self._limits.relay_bytes
+
+        def allowance() -> int:
+            return min(of_pair, self._budget.left(owners))
+
+        def moved(count: int) -> None:
+            nonlocal of_pair
+            of_pair -= count
+            self._budget.spend(owners, count)
+            on_bytes(count)
+
+        return Pump(one, other, new_buffer=self._new_buffer, allowance=allowance, on_bytes=moved)
+
+    async def _pump(self, pump: Pump, ends: Iterable[socket.socket], *, told: Iterable[socket.socket]) -> End:
         try:
-            for sock in (first, second):
+            for sock in ends:
                 tune_for_bulk(sock)
                 sock.setblocking(False)
+            for sock in told:
                 sock.send(OK)  # into an empty send buffer: it neither blocks nor comes short
         except OSError:
             return End.BROKEN
@@ -196,11 +322,23 @@ class _WaitingLeg:
         self.owner = owner
         self.outcome: asyncio.Future[Refusal | None] = self._loop.create_future()
         self.pump: Pump | None = None
+        self.since = self._loop.time()
+        self._again: asyncio.Future[Refusal | None] = self._loop.create_future()
         self._loop.add_reader(sock, self._heard)
 
     def settle(self, outcome: Refusal | None) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+
+    async def settled(self) -> bool:
+        """Waits until the outcome is there (True), or the directory is to be asked again."""
+        await asyncio.wait((self.outcome, self._again), return_when=asyncio.FIRST_COMPLETED)
+        self._again = self._loop.create_future() if self._again.done() else self._again
+        return self.outcome.done()
+
+    def ask_again(self) -> None:
+        if not self._again.done():
+            self._again.set_result(None)
 
     def unwatch(self) -> None:
         self._loop.remove_reader(self.sock)

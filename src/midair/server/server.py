@@ -9,23 +9,28 @@ import ssl
 from collections.abc import Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from midair.config import ServerLimits
 from midair.endpoint import Endpoint
 from midair.port import accept
 from midair.relay.wire import Refusal
-from midair.rendezvous.wire import MAX_FRAME_BYTES
+from midair.rendezvous.wire import MAX_FRAME_BYTES, Message
 from midair.server.admission import Admission, Entry, owner_of
+from midair.server.budget import Budget
 from midair.server.first_bytes import Kind, detect
 from midair.server.http import Pages
 from midair.server.mailboxes import Mailboxes
 from midair.server.memory import MemoryStore
 from midair.server.metrics import Metrics
+from midair.server.proxied import Network, ProxyHeaderError, read_header
 from midair.server.reflector import Reflector
 from midair.server.relay import Relay, refuse_leg
-from midair.server.store import MailboxStore
+from midair.server.store import MailboxKey, MailboxStore
 from midair.server.web import LINGER_SECONDS, WebConnection, WebSettings
+
+if TYPE_CHECKING:
+    from midair.server.shared import Shared
 
 __all__ = ["Server"]
 
@@ -60,11 +65,16 @@ class Server:
         *,
         limits: ServerLimits | None = None,
         store: MailboxStore | None = None,
+        shared: Shared | None = None,
+        node_address: Endpoint | None = None,
+        proxied_from: Sequence[Network] = (),
         ssl_context: ssl.SSLContext | None = None,
         motd: str | None = None,
     ) -> None:
         """``ssl_context`` adds TLS for HTTP and the mailbox; without it, and besides it, they are served in the clear.
 
+        ``shared`` makes this server one of several nodes; the others reach it at ``node_address``, by default the first
+        address it listens on. Connections from ``proxied_from`` begin with a PROXY header, and count for whom it names.
         ``motd`` is shown to everybody who meets here.
         """
         self.limits = limits or ServerLimits()
@@ -72,11 +82,19 @@ class Server:
         self._listeners = list(listeners)
         self._ssl_context = ssl_context
         self._admission = Admission(self.limits)
-        self._mailboxes = Mailboxes(store or MemoryStore(self.limits), self.limits, self.metrics, motd=motd)
+        self._proxied_from = tuple(proxied_from)
+        self._shared = shared
+        self._node_address = node_address
+        store = shared.store if shared is not None else store or MemoryStore(self.limits)
+        self._mailboxes = Mailboxes(store, self.limits, self.metrics, motd=motd)
         self._reflector = Reflector(self.limits, self.metrics, self.endpoints)
-        self._relay = Relay(self.limits, self.metrics)
+        self._budget = Budget(self.limits)
+        directory = None if shared is None else shared.legs
+        self._relay = Relay(self.limits, self.metrics, directory=directory, budget=self._budget)
         self._web = {secure: self._web_settings(secure=secure, motd=motd) for secure in (False, True)}
+        self._stopping = False
         self._accepting: set[asyncio.Task[None]] = set()
+        self._tending: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Kind | None] = {}
 
     @property
@@ -84,15 +102,29 @@ class Server:
         """Where it listens."""
         return [Endpoint.from_sockaddr(listener.getsockname()) for listener in self._listeners]
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nobody can meet here now; None when all is well."""
+        if self._stopping:
+            return "this server is being stopped"
+        if self._shared is not None and not self._shared.ready:
+            return "this server's store is away"
+        return None
+
     async def start(self) -> None:
         """Begins to serve."""
+        self._tending = {asyncio.create_task(self._mailboxes.prune_forever())}
+        if self._shared is not None:
+            address = self._node_address or self.endpoints[0]
+            self._tending.add(asyncio.create_task(self._shared.run(self, address, self._budget)))
         self._accepting = {asyncio.create_task(self._accept_forever(listener)) for listener in self._listeners}
-        self._accepting.add(asyncio.create_task(self._mailboxes.prune_forever()))
 
     async def stop(self) -> None:
         """Stops at once: closes the listeners and all connections. Idempotent. Cancelling leaves some to be closed."""
         await self._stop_accepting()
         await _cancel(self._serving)
+        await _cancel(self._tending)
+        self._tending = set()
 
     async def drain(self) -> None:
         """Stops gracefully: takes nobody in, sends those who meet or wait away, lets relayed pairs finish, then stops.
@@ -116,10 +148,24 @@ class Server:
     ) -> None:
         await self.stop()
 
+    # A Listener of what is shared, for mailboxes and relay.
+
+    async def posted(self, mailbox: MailboxKey, index: int, message: Message) -> None:
+        await self._mailboxes.posted(mailbox, index, message)
+
+    async def missed(self) -> None:
+        self._relay.ask_again()
+        await self._mailboxes.missed()
+
+    async def forgotten(self) -> None:
+        self._relay.ask_again()
+        await self._mailboxes.forgotten()
+
     def _web_settings(self, *, secure: bool, motd: str | None) -> WebSettings:
         limits = self.limits
         return WebSettings(
-            pages=Pages(metrics=self.metrics.render, secure=secure, motd=motd),
+            pages=Pages(metrics=self.metrics, trouble=lambda: self.trouble, secure=secure, motd=motd),
+            trouble=lambda: self.trouble,
             handler=self._mailboxes,
             metrics=self.metrics,
             message_bytes=min(limits.message_bytes + FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES),
@@ -128,6 +174,7 @@ class Server:
         )
 
     async def _stop_accepting(self) -> None:
+        self._stopping = True
         await _cancel(self._accepting)
         self._accepting = set()
         for listener in self._listeners:
@@ -143,12 +190,15 @@ class Server:
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
             owner = owner_of(source)
-            entry = self._admission.enter(owner)
+            # Another node, or a proxy, may have any number of connections.
+            fellow = self._is_proxy(source) or (self._shared is not None and self._shared.is_fellow(source))
+            entry = self._admission.enter(owner, fellow=fellow)
             if entry is Entry.DROPPED:
                 self.metrics.refused("dropped")
                 sock.close()
                 continue
-            task = asyncio.create_task(self._serve(sock, source, entry))
+            serve = self._serve_proxied if self._is_proxy(source) else self._serve
+            task = asyncio.create_task(serve(sock, source, entry))
             self._serving[task] = None
             task.add_done_callback(partial(self._served, sock, owner))
 
@@ -159,6 +209,32 @@ class Server:
         del self._serving[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a connection failed", exc_info=error)
+
+    def _is_proxy(self, source: Endpoint) -> bool:
+        return any(source.address in network for network in self._proxied_from)
+
+    async def _serve_proxied(self, sock: socket.socket, proxy: Endpoint, entry: Entry) -> None:
+        """As many connections as the proxy likes, but of each client only as many as of any other."""
+        try:
+            async with asyncio.timeout(self.limits.first_bytes_seconds):
+                source = await read_header(sock, proxy)
+        except ProxyHeaderError:
+            self.metrics.refused("proxy-header")
+            return
+        except OSError:  # TimeoutError is one
+            return
+        if source == proxy:
+            await self._serve(sock, source, entry)
+            return
+        owner = owner_of(source)
+        entry = self._admission.enter(owner, counted=True)
+        if entry is Entry.DROPPED:
+            self.metrics.refused("dropped")
+            return
+        try:
+            await self._serve(sock, source, entry)
+        finally:
+            self._admission.leave(owner, counted=True)
 
     async def _serve(self, sock: socket.socket, source: Endpoint, entry: Entry) -> None:
         admitted = entry is Entry.ADMITTED
@@ -190,6 +266,9 @@ class Server:
                         await self._relay.serve(sock, source, deadline)
                     else:
                         await refuse_leg(sock, Refusal(word="quota", text=_REFUSAL_TEXTS[entry]))
+                case Kind.NODE:
+                    if admitted:
+                        await self._relay.serve_node(sock, deadline)
                 case Kind.TLS if self._ssl_context is None:
                     self.metrics.refused("tls-not-configured")
                 case Kind.HTTP | Kind.TLS:

@@ -1,19 +1,21 @@
 """Where nameplates, mailboxes and messages live: the interface, and what may be asked of it.
 
 Each operation is atomic and changes all it names or nothing. The methods are coroutines so that a store across the
-network fits; the one in memory never suspends. ``now`` is seconds on the caller's monotonic clock. ``owner`` is whom a
-new mailbox is counted for (:func:`midair.server.admission.owner_of`).
+network fits; the one in memory never suspends. ``now`` is seconds on the store's own :meth:`MailboxStore.clock`.
+``owner`` is whom a new mailbox is counted for (:func:`midair.server.admission.owner_of`). Where several nodes share a
+store any operation may raise :class:`StoreUnavailable`, and each node hears through a :class:`Listener` what the others
+have added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from midair.rendezvous.wire import Message
 
-__all__ = ["MailboxKey", "MailboxStore", "Place", "StoreRefusal"]
+__all__ = ["Listener", "MailboxKey", "MailboxStore", "Place", "StoreRefusal", "StoreUnavailable", "size_of"]
 
 MailboxKey = tuple[str, str]
 """Application id and mailbox id."""
@@ -30,6 +32,31 @@ class StoreRefusal(Exception):
         super().__init__(text)
         self.reason = reason
 
+    @classmethod
+    def of(cls, reason: str) -> Self:
+        """For one of the reasons every store knows."""
+        return cls(reason, _TEXTS[reason])
+
+
+_TEXTS = {
+    "crowded": "crowded",
+    "reclaimed": "reclaimed",
+    "gone": "this mailbox is closed",
+    "mailbox-full": "limit: this mailbox is full",
+    "mailboxes": "limit: this server keeps no more mailboxes",
+    "mailboxes-per-address": "limit: too many mailboxes for your address",
+    "mailboxes-per-day": "limit: too many mailboxes for your address in one day",
+    "nameplates-full": "limit: this server has no free nameplate",
+    "store-full": "limit: this server has no room for more messages",
+}
+
+
+class StoreUnavailable(Exception):
+    """What the nodes share does not answer. Whether the operation has taken place is not known.
+
+    Whoever asked is sent away to come again, and says everything again then: all operations bear that.
+    """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -40,8 +67,28 @@ class Place:
     """This was the second side: a pair has met."""
 
 
+class Listener(Protocol):
+    """What a shared store tells a node; each call is awaited before the next."""
+
+    async def posted(self, mailbox: MailboxKey, index: int, message: Message) -> None:
+        """Another node has added message number ``index`` to a mailbox that was opened here."""
+
+    async def missed(self) -> None:
+        """Some may have been added of which nothing was heard."""
+
+    async def forgotten(self) -> None:
+        """The store has come back empty."""
+
+
 class MailboxStore(Protocol):
     """What the post office needs. A side is one of two; the third is refused as ``crowded``."""
+
+    @property
+    def mailboxes(self) -> int:
+        """Mailboxes there are, as last heard."""
+
+    def clock(self) -> float:
+        """Seconds on the clock that all who use this store go by."""
 
     async def waiting(self, app: str) -> list[str]:
         """Nameplates at which one side waits, the short ones first; at most a thousand."""
@@ -61,8 +108,11 @@ class MailboxStore(Protocol):
     async def open(self, app: str, mailbox: str, side: str, *, owner: str, now: float) -> tuple[Message, ...]:
         """Opens a mailbox for ``side``, a new one where it is not there: its messages so far. Raises: StoreRefusal."""
 
-    async def add(self, app: str, mailbox: str, message: Message, *, now: float) -> None:
-        """Keeps one more message. Raises: StoreRefusal."""
+    async def add(self, app: str, mailbox: str, message: Message, *, now: float) -> int:
+        """Keeps one more message: how many were there before it. Raises: StoreRefusal."""
+
+    async def read(self, app: str, mailbox: str, start: int) -> tuple[Message, ...]:
+        """The messages from number ``start`` on; none when it is not there."""
 
     async def close(self, app: str, mailbox: str, side: str, *, now: float) -> None:
         """``side`` is done; when both are, or there was only one, all is forgotten. No matter when it is not there."""
@@ -75,3 +125,8 @@ class MailboxStore(Protocol):
 
     async def count(self) -> int:
         """Mailboxes there are."""
+
+
+def size_of(message: Message) -> int:
+    """Bytes ``message`` is counted for. The fixed part is about what Python's values around the texts take."""
+    return 512 + len(message.side) + len(message.phase) + len(message.body)

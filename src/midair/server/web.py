@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -21,12 +22,13 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from midair.rendezvous import wire
-from midair.server.http import MAILBOX_PATH, Pages, path_of, plain
+from midair.server.http import MAILBOX_PATH, Pages, path_of, plain, unavailable
 from midair.server.metrics import Metrics
 
 __all__ = ["MailboxHandler", "WebConnection", "WebSettings"]
 
 log = logging.getLogger("midair.server.web")
+websocket_log = logging.getLogger("websockets.server")
 
 MAX_HEAD_BYTES = 16 * 1024
 """Request line and headers together; more than the 8 KiB most servers take for each line, and far more than is sent."""
@@ -62,6 +64,8 @@ class WebSettings:
 
     pages: Pages
     handler: MailboxHandler
+    trouble: Callable[[], str | None]
+    """Why nobody can meet here now; None when all is well."""
     metrics: Metrics
     message_bytes: int
     """One WebSocket message, at most."""
@@ -79,7 +83,7 @@ class WebConnection(asyncio.BufferedProtocol):
         self._settings = settings
         self._refusal = refusal
         self._loop = asyncio.get_running_loop()
-        self._ws = ServerProtocol(max_size=settings.message_bytes, logger=log)
+        self._ws = ServerProtocol(max_size=settings.message_bytes, logger=websocket_log)
         self._transport: asyncio.Transport | None = None
         self._head_bytes = 0
         self._head_tail = b""
@@ -253,9 +257,10 @@ class WebConnection(asyncio.BufferedProtocol):
 
     def _respond(self, request: Request) -> None:
         if self._refusal is not None:
-            response = plain(503, "Service Unavailable", self._refusal + "\n")
+            response = unavailable(self._refusal)
         elif path_of(request) == MAILBOX_PATH and request.method == "GET":
-            response = self._ws.accept(request)
+            trouble = self._settings.trouble()
+            response = self._ws.accept(request) if trouble is None else unavailable(trouble)
         else:
             response = self._settings.pages.respond(request)
         self._ws.send_response(response)
