@@ -179,5 +179,9 @@ def tree_digest(root: Path) -> dict[str, bytes | None]:
 
 def _environment() -> dict[str, str]:
     """Ours, without what would reach into the tests from outside."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MIDAIR_")}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("MIDAIR_") and not key.lower().endswith("_proxy")
+    }
     return {**kept, "XDG_CONFIG_HOME": "/nonexistent", "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"}

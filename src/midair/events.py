@@ -98,7 +98,7 @@ class Attempted(Event, frozen=True, kw_only=True):
 
 
 class PathChosen(Event, frozen=True, kw_only=True):
-    """One authenticated connection was chosen on both sides."""
+    """One authenticated connection is in use on both sides."""
 
     name = "path"
     path: Literal["direct", "relay"]
@@ -111,6 +111,11 @@ class PathChosen(Event, frozen=True, kw_only=True):
     """From both sides ready (candidates exchanged) to this choice."""
     reason: str | None = None
     """When relayed: why not direct."""
+    searching: bool = False
+    """When relayed: a direct one is still being looked for. There will be another event, when it is found and in use,
+    or when the relay stays."""
+    later: bool = False
+    """It follows such an event: what had begun on the relay goes on here, or stays there."""
 
 
 OfferKind = Literal["files", "stream", "text"]
@@ -203,6 +208,8 @@ class Done(Event, frozen=True, kw_only=True):
     exit_code: int
     outcomes: dict[str, int] = {}
     """How many files had which outcome; see FileFinished."""
+    carried: dict[str, int] = {}
+    """Bytes that both sides have said to each other over which kind of path, in all connections of this run."""
     error: str | None = None
     reason: str | None = None
 

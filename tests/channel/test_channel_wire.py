@@ -26,9 +26,9 @@ def test_a_header_is_these_eight_bytes() -> None:
     assert HEADER_BYTES == 8
 
 
-def test_a_preface_is_these_forty_bytes() -> None:
-    assert encode_preface(bytes(range(32))) == b"midair\x00\x01" + bytes(range(32))
-    assert PREFACE_BYTES == 40
+def test_a_preface_is_these_44_bytes() -> None:
+    assert encode_preface(bytes(range(32)), b"cost") == b"midair\x00\x02" + bytes(range(32)) + b"cost"
+    assert PREFACE_BYTES == 44
 
 
 @given(st.integers(0, MAX_PAYLOAD), st.integers(0, 255), st.integers(0, 255))
@@ -56,6 +56,6 @@ def test_a_record_that_is_too_long_or_sets_reserved_bits_is_refused(raw: str) ->
         decode_header(bytes.fromhex(raw))
 
 
-@given(st.binary(min_size=32, max_size=32))
-def test_a_preface_survives_the_round_trip(nonce: bytes) -> None:
-    assert decode_preface(encode_preface(nonce)) == (b"midair", VERSION, nonce)
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=4, max_size=4))
+def test_a_preface_survives_the_round_trip(nonce: bytes, costs: bytes) -> None:
+    assert decode_preface(encode_preface(nonce, costs)) == (b"midair", VERSION, nonce, costs)

@@ -7,16 +7,17 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from midair import events
-from midair.channel import Channel
+from midair import events, traversal
+from midair.channel import Conversation
 from midair.config import ServerURL
-from midair.errors import PartialError, SourceChangedError
+from midair.errors import NoPathError, PartialError, SourceChangedError
 from midair.session import ReceiveSession, SendSession, Summary
 from midair.transfer import Clash, Pipe, Resolution, Sender, Stream
-from midair.traversal import PathResult
+from midair.traversal import PathResult, connect_peers
 
 MiB = 1 << 20
 
@@ -24,13 +25,13 @@ MiB = 1 << 20
 class Breaking(SendSession):
     """Its connections can be broken from outside."""
 
-    channel: Channel | None = None
+    channel: Conversation | None = None
     connections = 0
 
-    def _party(self, result: PathResult) -> Sender:
-        self.channel = result.channel
+    def _party(self, channel: Conversation) -> Sender:
+        self.channel = channel
         self.connections += 1
-        return super()._party(result)
+        return super()._party(channel)
 
     def break_once(self) -> None:
         if self.connections == 1 and self.channel is not None:
@@ -187,4 +188,32 @@ async def test_about_what_is_in_the_way_a_person_is_asked_once_however_often_it_
     assert all(isinstance(result, Summary) for result in results), results
     assert (sender.connections, len(asked)) == (2, 1)
     assert "resumed" in story(seen)
+    assert (tmp_path / "there/x").read_bytes() == (tmp_path / "x").read_bytes()
+
+
+async def test_a_path_that_cannot_be_made_again_at_once_is_looked_for_once_more(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time both meet again, the server goes away before they are connected."""
+    (tmp_path / "x").write_bytes(os.urandom(20 * MiB))
+    calls = 0
+
+    async def connect(*arguments: Any, **options: Any) -> PathResult:
+        nonlocal calls
+        calls += 1
+        if calls in (3, 4):
+            raise NoPathError("nothing answers")
+        return await connect_peers(*arguments, **options)
+
+    monkeypatch.setattr(traversal, "connect_peers", connect)
+    results, seen, _ = await both(
+        server,
+        [tmp_path / "x"],
+        tmp_path / "there",
+        lambda event: isinstance(event, events.Progress) and 0 < event.bytes < 20 * MiB,
+        limit_rate=20 * MiB,
+    )
+    assert all(isinstance(result, Summary) for result in results), results
+    assert calls == 6
+    assert story(seen) == ["met", "lost", "met", "lost", "met", "resumed"]
     assert (tmp_path / "there/x").read_bytes() == (tmp_path / "x").read_bytes()

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import pytest
 
 from midair import events
+from midair.channel import Conversation
 from midair.config import ServerURL, TraversalOptions
 from midair.errors import ConnectionLostError, MidairError, PeerLostError
 from midair.rendezvous import Meeting
 from midair.session.rounds import Session
 from midair.transfer import Receiver
-from midair.traversal import PathResult
 
 Round = Callable[["Scripted"], None]
 
@@ -35,7 +35,7 @@ class Scripted(Session[Receiver]):
     async def _meet(self, *, again_within: float | None) -> Meeting:
         raise NotImplementedError
 
-    def _party(self, result: PathResult) -> Receiver:
+    def _party(self, channel: Conversation) -> Receiver:
         raise NotImplementedError
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from midair.channel.authentication import authenticate
 from midair.channel.failures import AuthenticationError, ChannelClosed
 from midair.channel.keys import Role, SessionKey
+from midair.channel.moving import Conversation, MovingChannel
 from midair.channel.stream import Channel, Frame, Received, Record
 from midair.channel.wire import MAX_PAYLOAD, PREFACE_BYTES, RecordType
 
@@ -17,7 +18,9 @@ __all__ = [
     "AuthenticationError",
     "Channel",
     "ChannelClosed",
+    "Conversation",
     "Frame",
+    "MovingChannel",
     "Received",
     "Record",
     "RecordType",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from midair.channel.failures import AuthenticationError
 from midair.channel.handshake import Handshake
+from midair.channel.measuring import measured_costs
 from midair.channel.stream import Channel
 from midair.endpoint import Endpoint
 
@@ -26,12 +27,12 @@ async def authenticate(
     """Prove the session key to the other end of ``sock`` and have it prove the same; the channel over ``sock``.
 
     ``sock`` is connected and non-blocking; ``nonce`` is 32 fresh random bytes; ``timeout`` is seconds for all of it.
-    At most 64 bytes are read. Whatever goes wrong, cancellation included, the socket is closed.
+    At most 68 bytes are read. Whatever goes wrong, cancellation included, the socket is closed.
 
     Raises: AuthenticationError.
     """
     loop = asyncio.get_running_loop()
-    handshake = Handshake(key, role, nonce)
+    handshake = Handshake(key, role, nonce, measured_costs())
     done = False
     try:
         async with asyncio.timeout(timeout):

@@ -1,4 +1,4 @@
-"""Sealing and opening records in place: AES-256-GCM, counter nonces, the header as additional data.
+"""Sealing and opening records in place: an AEAD, counter nonces, the header as additional data.
 
 The nonce of a record is its number on its direction (RFC 5116 3.2, a fixed field of zeros), so a record that is lost,
 repeated or moved does not open. :class:`Sealer` and :class:`Opener` are one direction each, for one thread at a time.
@@ -7,15 +7,15 @@ repeated or moved does not open. :class:`Sealer` and :class:`Opener` are one dir
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from midair.channel.suites import Suite, new_aead
 from midair.channel.wire import HEADER_BYTES, TAG_BYTES, encode_header, encode_header_into
 
 __all__ = ["MAX_RECORDS", "CounterExhaustedError", "ForgedRecordError", "Opener", "Sealer"]
 
-MAX_RECORDS = 1 << 32
-"""Records under one key, at most: 2**64 bytes would be 4 EiB of 1 MiB records, well within what GCM allows a
-key with deterministic nonces."""
+MAX_RECORDS = 1 << 31
+"""Records under one key, at most: 2 PiB of 1 MiB records. They are fewer than 2**48 blocks of AES, which is where
+RFC 7253 5 has OCB stop; GCM with deterministic nonces could go on."""
 
 
 class CounterExhaustedError(Exception):
@@ -43,8 +43,8 @@ class _Counter:
 class Sealer:
     """The sending direction. ``first`` is the number of the first record."""
 
-    def __init__(self, key: bytes, *, first: int = 0) -> None:
-        self._aead = AESGCM(key)
+    def __init__(self, key: bytes, suite: Suite = Suite.AES_256_GCM, *, first: int = 0) -> None:
+        self._aead = new_aead(suite, key)
         self._counter = _Counter(first)
 
     def seal(self, record_type: int, payload: bytes, flags: int = 0) -> bytes:
@@ -52,14 +52,12 @@ class Sealer:
         header = encode_header(len(payload), record_type, flags)
         return header + self._aead.encrypt(self._counter.take(), payload, header)
 
-    def seal_in_place(
-        self, buffer: bytearray, view: memoryview, length: int, record_type: int, flags: int
-    ) -> memoryview:
-        """Seal ``length`` bytes that stand in ``buffer`` after room for the header; the record, ready to be sent.
+    def seal_in_place(self, view: memoryview, length: int, record_type: int, flags: int) -> memoryview:
+        """Seal ``length`` bytes that stand in ``view`` after room for the header; the record, ready to be sent.
 
-        ``view`` is ``memoryview(buffer)``; at least 16 bytes must follow the payload. Raises: CounterExhaustedError.
+        At least 16 bytes must follow the payload. Raises: CounterExhaustedError.
         """
-        encode_header_into(buffer, length, record_type, flags)
+        encode_header_into(view, length, record_type, flags)
         end = HEADER_BYTES + length
         self._aead.encrypt_into(
             self._counter.take(),
@@ -73,8 +71,8 @@ class Sealer:
 class Opener:
     """The receiving direction. ``first`` is the number of the first record."""
 
-    def __init__(self, key: bytes, *, first: int = 0) -> None:
-        self._aead = AESGCM(key)
+    def __init__(self, key: bytes, suite: Suite = Suite.AES_256_GCM, *, first: int = 0) -> None:
+        self._aead = new_aead(suite, key)
         self._counter = _Counter(first)
 
     def open(self, header: bytes, sealed: bytes) -> bytes:

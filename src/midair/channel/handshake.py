@@ -1,10 +1,11 @@
 """The handshake, pure: what to send, how many bytes may be read, and whether the peer is the peer.
 
 Both sides send a preface at once; neither waits, so it is the same after connect(), accept() or crossing SYNs. With
-both nonces each derives the connection's keys and sends a CONFIRM record, which the other must open. It costs one round
-trip, and whoever does not hold the session key has seen 40 bytes without meaning and 24 it cannot open.
+both prefaces each knows the cipher, derives the connection's keys and sends a CONFIRM record, which the other must
+open. It costs one round trip, and whoever does not hold the session key has seen 44 bytes, of which 4 tell how fast
+this machine is with the ciphers it has, and 24 it cannot open.
 
-    AWAIT_PREFACE ── 40 bytes ── AWAIT_CONFIRM ── 24 bytes ── DONE
+    AWAIT_PREFACE ── 44 bytes ── AWAIT_CONFIRM ── 24 bytes ── DONE
           └──────── AuthenticationError ──┴──── FAILED
 
 What it stops: a stranger who happens to live at a candidate address (Ford et al. 4.2 step 5), one who speaks something
@@ -20,6 +21,7 @@ from enum import Enum
 from midair.channel.cipher import ForgedRecordError, Opener, Sealer
 from midair.channel.failures import AuthenticationError, Suspicion
 from midair.channel.keys import Role, SessionKey, derive
+from midair.channel.suites import Suite, agree
 from midair.channel.wire import (
     HEADER_BYTES,
     MAGIC,
@@ -54,19 +56,22 @@ class Established:
     sealer: Sealer
     opener: Opener
     connection_id: bytes
+    suite: Suite
 
 
 class Handshake:
     """One side of it. The driver sends ``preface``, then feeds at most ``wanted`` bytes at a time until that is 0."""
 
-    def __init__(self, key: SessionKey, role: Role, nonce: bytes) -> None:
+    def __init__(self, key: SessionKey, role: Role, nonce: bytes, costs: bytes) -> None:
+        """``nonce`` is 32 fresh random bytes, ``costs`` what the ciphers cost here."""
         self._key = key
         self._role = role
         self._nonce = nonce
+        self._costs = costs
         self._received = b""
         self._established: Established | None = None
         self.state = State.AWAIT_PREFACE
-        self.preface = encode_preface(nonce)
+        self.preface = encode_preface(nonce, costs)
         """What to send first, without waiting."""
 
     @property
@@ -113,16 +118,23 @@ class Handshake:
             raise self._failed(f"the other end speaks version {number} of the channel, we speak {VERSION}", "version")
 
     def _take_preface(self) -> bytes:
-        _, _, theirs = decode_preface(self._received)
+        _, _, theirs, their_costs = decode_preface(self._received)
         if theirs == self._nonce:
             raise self._failed("our own bytes came back", "reflection")
-        nonces = (self._nonce, theirs) if self._role is Role.A else (theirs, self._nonce)
-        keys = derive(self._key, *nonces)
-        sealer, opener = Sealer(keys.sending(self._role)), Opener(keys.sending(self._role.other))
-        self._established = Established(sealer=sealer, opener=opener, connection_id=keys.connection_id)
+        suite = agree(self._costs, their_costs)
+        if suite is None:
+            raise self._failed("the other end has no cipher that we have", "version")
+        ours, theirs = self._nonce + self._costs, theirs + their_costs
+        keys = derive(self._key, *((ours, theirs) if self._role is Role.A else (theirs, ours)), suite)
+        self._established = Established(
+            sealer=Sealer(keys.sending(self._role), suite),
+            opener=Opener(keys.sending(self._role.other), suite),
+            connection_id=keys.connection_id,
+            suite=suite,
+        )
         self._received = b""
         self.state = State.AWAIT_CONFIRM
-        return sealer.seal(RecordType.CONFIRM, b"")
+        return self._established.sealer.seal(RecordType.CONFIRM, b"")
 
     def _take_confirm(self) -> None:
         assert self._established is not None

@@ -12,12 +12,13 @@ from enum import Enum
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from midair.channel.suites import Suite
 from midair.channel.wire import VERSION
 
 __all__ = ["CONNECTION_ID_BYTES", "KEY_BYTES", "NONCE_BYTES", "ConnectionKeys", "Role", "SessionKey", "derive"]
 
 KEY_BYTES = 32
-"""AES-256."""
+"""Of every suite."""
 NONCE_BYTES = 32
 """What each side adds to every connection at random."""
 CONNECTION_ID_BYTES = 8
@@ -64,12 +65,14 @@ class ConnectionKeys:
         return self.a_to_b if role is Role.A else self.b_to_a
 
 
-def derive(session_key: SessionKey, nonce_a: bytes, nonce_b: bytes) -> ConnectionKeys:
-    """The keys of the connection on which side A showed ``nonce_a`` and side B ``nonce_b``, 32 bytes each."""
-    assert len(nonce_a) == len(nonce_b) == NONCE_BYTES
-    info = b"midair channel %d AES-256-GCM" % VERSION
+def derive(session_key: SessionKey, hello_a: bytes, hello_b: bytes, suite: Suite) -> ConnectionKeys:
+    """The keys of the connection on which side A showed ``hello_a`` and side B ``hello_b``: a nonce and what follows it
+    in a preface. Whoever changes what one of them says on the way gets two sides that do not open each other's records.
+    """
+    assert len(hello_a) == len(hello_b) >= NONCE_BYTES
+    info = b"midair channel %d %s" % (VERSION, suite.name.encode())
     length = 2 * KEY_BYTES + CONNECTION_ID_BYTES
-    okm = HKDF(algorithm=SHA256(), length=length, salt=nonce_a + nonce_b, info=info).derive(session_key.secret)
+    okm = HKDF(algorithm=SHA256(), length=length, salt=hello_a + hello_b, info=info).derive(session_key.secret)
     return ConnectionKeys(
         a_to_b=okm[:KEY_BYTES], b_to_a=okm[KEY_BYTES : 2 * KEY_BYTES], connection_id=okm[2 * KEY_BYTES :]
     )

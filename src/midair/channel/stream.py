@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import mmap
 import socket
 import threading
 import time
@@ -37,12 +38,17 @@ if TYPE_CHECKING:
     from midair.channel.handshake import Established
     from midair.endpoint import Endpoint
 
-__all__ = ["MAX_SMALL_PAYLOAD", "Channel", "Frame", "Received", "Record"]
+__all__ = ["ALIGNED_AT", "MAX_SMALL_PAYLOAD", "Channel", "Frame", "Received", "Record"]
 
 _Direction = Literal["send", "receive"]
 
 MAX_SMALL_PAYLOAD = 64 * 1024
 """Bytes ``receive_async`` takes in one record; there is no bulk in that phase."""
+ALIGNED_AT = 8
+"""This byte of a payload, sent or received, begins a page of memory; bulk data has eight bytes of its own in front.
+
+A copy between the page cache and a place a few bytes further into a page is four times as slow on some CPUs (measured
+on a Zen 3: 0.45 ms for 1 MiB against 0.12 ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +72,18 @@ class Received:
 class Frame:
     """A buffer for one record to send. After it was sent ``payload`` holds ciphertext; fill it anew for the next."""
 
-    __slots__ = ("buffer", "payload", "view")
+    __slots__ = ("payload", "view")
 
     def __init__(self) -> None:
-        self.buffer = bytearray(HEADER_BYTES + MAX_PAYLOAD + TAG_BYTES)
-        self.view = memoryview(self.buffer)
+        self.view = _memory(before=HEADER_BYTES + ALIGNED_AT, size=HEADER_BYTES + MAX_PAYLOAD + TAG_BYTES)
         self.payload = self.view[HEADER_BYTES : HEADER_BYTES + MAX_PAYLOAD]
         """MAX_PAYLOAD writable bytes."""
+
+
+def _memory(*, before: int, size: int) -> memoryview:
+    """``size`` bytes, of which ``before`` stand before the beginning of a page."""
+    start = mmap.PAGESIZE - before
+    return memoryview(mmap.mmap(-1, start + size))[start:]
 
 
 class Channel:
@@ -102,6 +113,11 @@ class Channel:
         self._aborted: str | None = None
         self._broken: dict[_Direction, str] = {}
         self._closed_by_peer = False
+
+    @property
+    def incoming(self) -> socket.socket:
+        """What is received comes through it; the same as ``sock``."""
+        return self.sock
 
     def __repr__(self) -> str:
         return f"<Channel {self.connection_id.hex()}>"
@@ -146,7 +162,7 @@ class Channel:
     def send_frame(self, record_type: int, frame: Frame, length: int, flags: int = 0) -> None:
         """Seal the first ``length`` bytes of ``frame.payload`` in place and send them. From any thread."""
         with self._sending, self._inside("send"):
-            self.sock.sendall(self._sealer.seal_in_place(frame.buffer, frame.view, length, record_type, flags))
+            self.sock.sendall(self._sealer.seal_in_place(frame.view, length, record_type, flags))
 
     def send(self, record_type: int, payload: bytes, flags: int = 0) -> None:
         """Send one record of at most MAX_PAYLOAD bytes. From any thread."""
@@ -160,7 +176,7 @@ class Channel:
             self._read_into(memoryview(self._header))
             header = decode_header(self._header)
             if not self._body:
-                self._body = memoryview(bytearray(MAX_PAYLOAD + TAG_BYTES))
+                self._body = _memory(before=ALIGNED_AT, size=MAX_PAYLOAD + TAG_BYTES)
             sealed = self._body[: header.length + TAG_BYTES]
             self._read_into(sealed)
             payload = self._opener.open_in_place(bytes(self._header), sealed)
@@ -201,6 +217,23 @@ class Channel:
         finally:
             self._sending.release()
             self.abort()
+
+    def finish(self) -> None:
+        """No more of ours, and not CLOSE either: the conversation has gone on elsewhere. Idempotent; never raises."""
+        with contextlib.suppress(ConnectionLostError), self._inside("send"):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def retire(self, *, linger: float) -> None:
+        """As ``close``, for a channel that nothing more is said over: without CLOSE."""
+        deadline = time.monotonic() + linger
+        self.finish()
+        with contextlib.suppress(ConnectionLostError), self._inside("receive"):
+            scratch = bytearray(64 * 1024)
+            while (left := deadline - time.monotonic()) > 0:
+                self.sock.settimeout(left)
+                if not self.sock.recv_into(scratch):
+                    break
+        self.abort()
 
     def abort(self) -> None:
         """End it now; blocked threads wake with ConnectionLostError. From any thread; idempotent; never raises."""

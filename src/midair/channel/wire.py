@@ -1,10 +1,11 @@
 """The bytes of a channel: the preface each side sends at once, then records.
 
-    preface   "midair" | version, 16 bits | nonce, 32 bytes                                    40 bytes
+    preface   "midair" | version, 16 bits | nonce, 32 bytes | costs of the ciphers, 4 bytes    44 bytes
     record    plaintext length, 32 bits | type | flags | zero, 16 bits | ciphertext | tag      8 + length + 16 bytes
 
 All numbers are big-endian. The header of a record goes in the clear and is authenticated with it (the AAD of
-RFC 5116). The AEAD's 96-bit nonce is the record's number on its direction; it is never sent.
+RFC 5116). The AEAD's 96-bit nonce is the record's number on its direction; it is never sent. What the costs are for is
+in :mod:`midair.channel.suites`.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ __all__ = [
     "encode_preface",
 ]
 
-VERSION = 1
+VERSION = 2
 """Goes into the preface and into the derivation of the keys."""
 MAGIC = b"midair"
-PREFACE_BYTES = 40
+PREFACE_BYTES = 44
 HEADER_BYTES = 8
 TAG_BYTES = 16
 MAX_PAYLOAD = 1 << 20
 """Plaintext bytes in one record, at most: 64 KiB records reach half the speed of 1 MiB ones."""
 
-_PREFACE = struct.Struct("!6sH32s")
+_PREFACE = struct.Struct("!6sH32s4s")
 _HEADER = struct.Struct("!IBBH")
 
 
@@ -53,6 +54,8 @@ class RecordType(IntEnum):
     NOMINATE = 2
     """The controlling side takes this connection; the other answers with the same type."""
     PING = 3
+    MOVE = 4
+    """The last of this direction here; it goes on over the connection whose id this has for a payload."""
 
 
 class HeaderError(ValueError):
@@ -69,16 +72,17 @@ class Header:
     flags: int
 
 
-def encode_preface(nonce: bytes, *, version: int = VERSION) -> bytes:
-    """The first 40 bytes on a connection; ``nonce`` has 32."""
+def encode_preface(nonce: bytes, costs: bytes, *, version: int = VERSION) -> bytes:
+    """The first 44 bytes on a connection; ``nonce`` has 32, ``costs`` 4."""
     assert len(nonce) == 32
-    return _PREFACE.pack(MAGIC, version, nonce)
+    assert len(costs) == 4
+    return _PREFACE.pack(MAGIC, version, nonce, costs)
 
 
-def decode_preface(data: bytes) -> tuple[bytes, int, bytes]:
-    """``(magic, version, nonce)`` of 40 bytes, unjudged."""
-    magic, version, nonce = _PREFACE.unpack(data)
-    return magic, version, nonce
+def decode_preface(data: bytes) -> tuple[bytes, int, bytes, bytes]:
+    """``(magic, version, nonce, costs)`` of 44 bytes, unjudged."""
+    magic, version, nonce, costs = _PREFACE.unpack(data)
+    return magic, version, nonce, costs
 
 
 def encode_header(length: int, record_type: int, flags: int = 0) -> bytes:
@@ -87,7 +91,7 @@ def encode_header(length: int, record_type: int, flags: int = 0) -> bytes:
     return _HEADER.pack(length, record_type, flags, 0)
 
 
-def encode_header_into(buffer: bytearray, length: int, record_type: int, flags: int) -> None:
+def encode_header_into(buffer: bytearray | memoryview, length: int, record_type: int, flags: int) -> None:
     """The same, in place at the start of ``buffer``."""
     assert 0 <= length <= MAX_PAYLOAD
     _HEADER.pack_into(buffer, 0, length, record_type, flags, 0)

@@ -25,6 +25,7 @@ import click
 from midair.cli.ending import fail
 from midair.cli.lab import opened_lab
 from midair.cli.output import size_text
+from midair.cli.settings import AS_IF_NOTHING_WAS_SET
 from midair.errors import MidairError
 from midair.lab import DESCRIPTIONS, Lab
 from midair.lab.capture import read_capture
@@ -142,7 +143,7 @@ class _Play:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a failure's words are in its last event too
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **AS_IF_NOTHING_WAS_SET, "PYTHONUNBUFFERED": "1"},
         )
         self._processes.append(process)
         reader = threading.Thread(target=self._read, args=(who, process))
@@ -259,10 +260,11 @@ def _follow(
                 times = f" ({event['count']} times)" if event["count"] > 1 else ""
                 say(f"{who:8} {event['how']} {event['remote']}: {event['result']}{times}")
             case "path":
-                connected = time.monotonic()
-                with_a_path.add(who)
-                if len(with_a_path) == 2:
-                    stage.connected()
+                if who not in with_a_path:
+                    connected = time.monotonic()
+                    with_a_path.add(who)
+                    if len(with_a_path) == 2:
+                        stage.connected()
                 reason = f" because {event['reason']}" if event.get("reason") else ""
                 say(
                     f"{who:8} chose {event['path']} ({event['how']}), {event['local']} to {event['remote']}, "

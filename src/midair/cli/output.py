@@ -259,10 +259,13 @@ def describe(event: events.Event, kind: events.OfferKind) -> list[str]:
             ]
         case events.Met(resumed=resumed):
             return ["Met again." if resumed else "Met. Both sides know the code."]
+        case events.PathChosen(path="relay", later=True):
+            return [f"It stays on the relay. Why not direct: {event.reason}"]
         case events.PathChosen():
-            lines = [
-                f"Connected: {_path_label(event)}, {event.remote}, {event.attempts} dials in {event.seconds:.2f} s"
-            ]
+            how = "Moved on" if event.later else "Connected"
+            lines = [f"{how}: {_path_label(event)}, {event.remote}, {event.attempts} dials in {event.seconds:.2f} s"]
+            if event.searching:
+                lines.append("A direct connection is still being looked for.")
             if event.reason:
                 lines.append(f"Why not direct: {event.reason}")
             return lines

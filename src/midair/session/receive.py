@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from midair import events
 from midair.config import ServerURL, TraversalOptions
 from midair.errors import LocalIOError
 from midair.rendezvous import Meeting, meet_as_receiver
 from midair.session.rounds import Session
-from midair.transfer import Clash, Folder, Offer, Pipe, Receiver, Resolution, Resolve
+from midair.transfer import Folder, Pipe
 from midair.transfer.names import escape
-from midair.traversal import PathResult
+
+if TYPE_CHECKING:
+    from midair.channel import Conversation
+    from midair.transfer import Clash, Offer, Receiver, Resolution, Resolve
 
 __all__ = ["ReceiveSession"]
 
@@ -22,7 +25,7 @@ DEFAULT_REJOIN_SECONDS = 20.0
 """A receiver whose sender was killed gives way soon: what it has is in the journal, and the person is told."""
 
 
-class ReceiveSession(Session[Receiver]):
+class ReceiveSession(Session["Receiver"]):
     """Receives what ``code`` stands for into a folder, or a pipe."""
 
     role: ClassVar[str] = "receive"
@@ -39,10 +42,11 @@ class ReceiveSession(Session[Receiver]):
         on_event: events.Listener = lambda event: None,
         traversal: TraversalOptions | None = None,
         rejoin: float | None = None,
+        hashed: bool = True,
     ) -> None:
         """``accept`` is asked once, in a thread of its own, before anything is written; it may take its time. So may
         ``resolve``, which is asked once about each thing that has a name of the offer and is something else; without it
-        such an offer is refused.
+        such an offer is refused. Files are ``hashed`` as they cross only if both sides want it.
 
         A folder is made when it is not there. Raises: LocalIOError when it cannot be written to; nothing has been
         contacted then, and the code is as good as before.
@@ -60,16 +64,20 @@ class ReceiveSession(Session[Receiver]):
         self._resolutions: dict[Clash, Resolution] = {}
         self._accepted_offer: bytes | None = None
         self._wait = wait
+        self._hashed = hashed
 
     async def _meet(self, *, again_within: float | None) -> Meeting:
         wait = self._wait if again_within is None else again_within
         if again_within is None:
             self._emit(events.Status(text="Looking for the sender..."))
+            self._prepare()
         return await meet_as_receiver(self.server, self._code, app_versions=self._versions(), wait=wait)
 
-    def _party(self, result: PathResult) -> Receiver:
+    def _party(self, channel: Conversation) -> Receiver:
+        from midair.transfer import Receiver
+
         resolve = None if self._resolve is None else self._resolve_once
-        return Receiver(result.channel, self._destination, self._accept_once, self._emit, resolve=resolve)
+        return Receiver(channel, self._destination, self._accept_once, self._emit, resolve=resolve, hashed=self._hashed)
 
     def _close(self) -> None:
         self._destination.close()

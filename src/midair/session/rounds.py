@@ -13,12 +13,14 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import importlib
 import logging
 import secrets
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from midair import events
 from midair.config import ServerURL, TraversalOptions
@@ -26,15 +28,18 @@ from midair.errors import (
     ConnectionLostError,
     IncompatibleError,
     MidairError,
+    NoPathError,
     PeerLostError,
     ServerUnreachableError,
     UnknownCodeError,
 )
-from midair.port import tune_for_bulk
 from midair.rendezvous import Meeting
 from midair.session.shortfall import shortfall
 from midair.transfer import Outcome
-from midair.traversal import PathResult, connect_peers
+
+if TYPE_CHECKING:
+    from midair.channel import Conversation
+    from midair.traversal import PathResult
 
 __all__ = ["Party", "Session", "Summary"]
 
@@ -59,6 +64,8 @@ class Summary:
     bytes_committed: int = 0
     bytes_crossed: int = 0
     bytes_hashed: int = 0
+    carried: Counter[str] = field(default_factory=Counter)
+    """Bytes both sides have said to each other, by the kind of path."""
     outcomes: dict[str, int] = field(default_factory=dict)
     """How many files had which outcome, once committed."""
 
@@ -75,6 +82,7 @@ class Summary:
             error=None if error is None else error.message,
             reason=None if error is None else error.reason,
             outcomes=self.outcomes,
+            carried=dict(self.carried),
         )
 
 
@@ -106,7 +114,7 @@ class Session(abc.ABC, Generic[P]):
         self._listener = on_event
         self._traversal = traversal
         self._rejoin = rejoin
-        self._outcome = Outcome()
+        self._outcome: Outcome | None = None
 
     async def run(self) -> Summary:
         """Carries the transfer through. Emits every event but ``done``, which belongs to whoever ends the session.
@@ -148,7 +156,7 @@ class Session(abc.ABC, Generic[P]):
 
     def _end(self) -> Summary:
         """Everything is settled; raises when not all was stored."""
-        error = shortfall(self._outcome, self.role)
+        error = None if self._outcome is None else shortfall(self._outcome, self.role)
         if error is not None:
             raise error
         return self.summary
@@ -158,8 +166,12 @@ class Session(abc.ABC, Generic[P]):
         """The first meeting (None), or one to find a lost peer again within so many seconds."""
 
     @abc.abstractmethod
-    def _party(self, result: PathResult) -> P:
-        """The transfer's end over a chosen connection."""
+    def _party(self, channel: Conversation) -> P:
+        """The transfer's end over the connection that is agreed on, and what it moves to."""
+
+    def _prepare(self) -> None:
+        """Import what comes after the meeting, while the other side is being waited for."""
+        asyncio.get_running_loop().run_in_executor(None, _import_the_rest, self.role)
 
     def _emit(self, event: events.Event) -> None:
         if isinstance(event, events.PathChosen):
@@ -168,9 +180,13 @@ class Session(abc.ABC, Generic[P]):
 
     async def _round(self, lost_at: float | None) -> None:
         meeting = await (self._meet(again_within=None) if lost_at is None else self._meet_again(lost_at))
-        mood: Literal["happy", "lonely", "errory"] = "errory"
+        # Only now: the code is shown before what comes after it is imported.
+        from midair.traversal import connect_peers
+
+        goodbye: asyncio.Task[None] | None = None
         result: PathResult | None = None
         try:
+            mood: Literal["happy", "lonely", "errory"] = "errory"
             try:
                 self._check_versions(meeting)
                 self._emit(events.Met(resumed=lost_at is not None))
@@ -181,21 +197,34 @@ class Session(abc.ABC, Generic[P]):
                     server=self.server,
                     options=self._traversal,
                     on_event=self._emit,
+                    moves=True,
                 )
                 mood = "happy"
             except PeerLostError as error:
                 # Gone between the meeting and the connection: as good a reason to meet again as one in mid-transfer.
                 raise ConnectionLostError(error.message) from error
+            except (NoPathError, ServerUnreachableError) as error:
+                # There was a path before. What is in its way now, such as a server being started anew, may go away.
+                if lost_at is None or self._traversal.policy == "direct":
+                    raise
+                raise ConnectionLostError(error.message) from error
             except asyncio.CancelledError:
                 mood = "lonely"
                 raise
             finally:
-                await meeting.close(mood)
+                # The way out of the mailbox takes a round trip, and nobody waits for it.
+                goodbye = asyncio.create_task(meeting.close(mood), name="midair-goodbye")
+                if mood != "happy":
+                    await goodbye
             await self._transfer(result)
         finally:
-            if result is not None:
-                result.channel.abort()  # after a transfer it is closed already
-                await result.close_leftovers()
+            try:
+                if result is not None:
+                    result.channel.abort()  # after a transfer it is closed already
+                    await result.close_leftovers()
+            finally:
+                if goodbye is not None:
+                    await goodbye
 
     async def _meet_again(self, lost_at: float) -> Meeting:
         """Meets the lost peer under the same code; the server may be away for a while too.
@@ -227,9 +256,24 @@ class Session(abc.ABC, Generic[P]):
             raise IncompatibleError(f"the other side has a {newer} midair", hint="Use the same version on both sides.")
 
     async def _transfer(self, result: PathResult) -> None:
-        """Runs the transfer in a thread. Cancelling tells the other side and waits a bounded time for the thread."""
-        tune_for_bulk(result.channel.sock)
-        party = self._party(result)
+        from midair.session.way import Way
+
+        way = Way(result, leading=self.role == "send", on_event=self._emit)
+        well = False
+        try:
+            async with way.kept_alive():
+                await self._until_ready()
+            await self._run_in_thread(self._party(way.channel))
+            well = True
+        finally:
+            await way.close(well=well)
+            self.summary.carried += way.carried
+
+    async def _until_ready(self) -> None:
+        """Until this side can make its party; the other side already waits."""
+
+    async def _run_in_thread(self, party: P) -> None:
+        """Cancelling tells the other side and waits a bounded time for the thread."""
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[None] = loop.create_future()
 
@@ -266,3 +310,9 @@ class Session(abc.ABC, Generic[P]):
             self.summary.outcomes = outcome.files.counts()
             self.summary.bytes_crossed += outcome.bytes_crossed
             self.summary.bytes_hashed += outcome.bytes_hashed
+
+
+def _import_the_rest(role: str) -> None:
+    party = "midair.transfer.sender" if role == "send" else "midair.transfer.receiver"
+    for name in ("midair.traversal", "midair.session.way", party):
+        importlib.import_module(name)

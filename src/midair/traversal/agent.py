@@ -13,6 +13,12 @@ crossing SYNs, several networks and a relay there can be many good ones, and bot
 
 What remains is the case no protocol solves: the chosen connection dies while the answer is on its way. Then the
 controlled side holds a dead connection, which it finds out, and the controlling one finds no path.
+
+Where both sides can move what has begun, the relay is not the end. The controlling side uses it as soon as the head
+start is over and no answer is awaited, and says so by the nomination, which is not answered: there is nothing to be
+chosen. The search for a direct connection goes on by the rules above until there is one, or the deadline; its
+nomination says that the relay was used before, and when it overtakes the relay's, the answer waits for that. A direct
+connection that dies under the answer does no harm then: only the controlling side moves by itself.
 """
 
 from __future__ import annotations
@@ -48,10 +54,12 @@ from midair.traversal.steps import (
     RelayReady,
     Retire,
     Started,
+    Stopped,
     Tick,
+    Use,
     WakeAt,
 )
-from midair.traversal.targets import Target
+from midair.traversal.targets import Target, late_gap
 
 __all__ = ["ACK_SECONDS", "MAX_PROVING", "Agent", "LateDial", "Plan"]
 
@@ -88,6 +96,8 @@ class Plan:
     """Seconds direct connections have before the relay is taken."""
     deadline: float
     """Seconds until it all has failed; ACK_SECONDS more while an answer is out."""
+    moving: bool = False
+    """What begins on the relay can go on on a direct connection."""
     why_not: str = ""
     """Where ``direct`` or ``relay`` is False: why, for a person."""
     notes: tuple[str, ...] = ()
@@ -96,11 +106,13 @@ class Plan:
 
 class Agent:
     """One side. ``handle`` takes every event with the time in seconds and returns commands; the last event is the end
-    when it returned Choose or Fail. After that it only retires what still comes."""
+    when it returned Choose or Fail. After that it only retires what still comes. Use can come once before Choose, and
+    there is no Fail then."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._targets = [Target(endpoint=remote) for remote in plan.remotes] if plan.direct else []
+        remotes = plan.remotes if plan.direct else ()
+        self._targets = [Target(endpoint=remote, beside=len(remotes)) for remote in remotes]
         self._addresses = {target.endpoint.address for target in self._targets}
         self._due: list[tuple[float, int, Target]] = []
         """Targets by the time of their next dial; an entry counts only while it says what the target says."""
@@ -109,6 +121,9 @@ class Agent:
         self._attempts: dict[str, Attempt] = {}
         self._started: float | None = None
         self._decided = False
+        self._in_use: str | None = None
+        self._begun = False
+        """The controlling side has begun on the relay, whether we have heard so there or not."""
         self._nominated_at = 0.0
         self._relay_trouble = "" if plan.relay else (plan.why_not or "it was not allowed")
         self._dial_count = 0
@@ -139,8 +154,9 @@ class Agent:
                 self._started = now
                 for each in self._targets:
                     self._set_dial(each, now)
+                gap = late_gap(len(self._plan.late))
                 for dial in self._plan.late:
-                    late = Target(endpoint=dial.remote, local=dial.local, late=True)
+                    late = Target(endpoint=dial.remote, local=dial.local, late=True, gap=gap)
                     self._targets.append(late)
                     self._set_dial(late, now + dial.after)
             case Tick():
@@ -165,12 +181,15 @@ class Agent:
                 self._attempts[key] = Attempt(id=key, how="relay", remote=None, stage=Stage.READY)
             case RelayFailed(text=text):
                 self._relay_trouble = text
-            case Nominated(id=key):
-                return self._nominated(key, now)
+            case Nominated(id=key, begun=begun):
+                return self._nominated(key, now, begun=begun)
             case NominationAcked(id=key) | AcknowledgementSent(id=key):
                 return self._acknowledged(key, now)
             case ConnectionDied(id=key):
                 return self._died(key, now)
+            case Stopped():
+                if self._in_use is not None and not self._decided:
+                    return self._stay(self._in_use, now, "it was over before more was tried")
         return []
 
     def _accepted(self, key: str, remote: Endpoint) -> list[Command]:
@@ -191,14 +210,18 @@ class Agent:
         else:
             self._strangers += 1
 
-    def _nominated(self, key: str, now: float) -> list[Command]:
+    def _nominated(self, key: str, now: float, *, begun: bool) -> list[Command]:
         """Only the controlled side is told this. While one answer is being sent, a second nomination waits: it counts
         when the first connection dies under the answer."""
-        answering = any(attempt.stage is Stage.NOMINATED for attempt in self._attempts.values())
+        answering = bool(self._nominees())
         if self._plan.controlling or not self._move(key, Happening.NOMINATED):
             return []
+        if self._attempts[key].how == "relay" and self._begins_there:
+            waiting = [Acknowledge(other) for other in self._nominees() if other != key][:1] if self._begun else []
+            return [*self._use(key), *waiting]
+        self._begun |= begun
         self._nominated_at = now
-        return [] if answering else [Acknowledge(key)]
+        return [] if answering or self._has_to_begin else [Acknowledge(key)]
 
     def _acknowledged(self, key: str, now: float) -> list[Command]:
         attempt = self._attempts.get(key)
@@ -217,11 +240,17 @@ class Agent:
             self._set_dial(target, target.next_at)
         if attempt.how == "relay":
             self._relay_trouble = "the connection through the relay broke"
-        if not self._plan.controlling:
-            for other in self._attempts.values():
-                if other.stage is Stage.NOMINATED:
-                    return [Acknowledge(other.id)]
+        if not self._plan.controlling and not self._has_to_begin:
+            return [Acknowledge(other) for other in self._nominees()[:1]]
         return []
+
+    def _nominees(self) -> list[str]:
+        return [key for key, attempt in self._attempts.items() if attempt.stage is Stage.NOMINATED]
+
+    @property
+    def _has_to_begin(self) -> bool:
+        """Whether nothing can be answered before the news from the relay that it is used."""
+        return self._begun and self._in_use is None
 
     def _move(self, key: str, happening: Happening) -> bool:
         attempt = self._attempts.get(key)
@@ -237,6 +266,8 @@ class Agent:
     def _advance(self, now: float, started: float) -> list[Command]:
         # With an answer still out the peer may have chosen already: giving up now would leave it alone with its choice.
         overdue = now >= started + self._plan.deadline and not self._awaiting_answer(now)
+        if overdue and self._in_use is not None:
+            return self._stay(self._in_use, now)
         if overdue or self._hopeless():
             return self._fail()
         commands = self._nominate(now, started) if self._plan.controlling else []
@@ -256,14 +287,28 @@ class Agent:
         relay_due = not self._plan.direct or now >= started + self._plan.head_start
         for attempt in sorted(ready, key=lambda attempt: attempt.how == "relay"):
             if attempt.how != "relay" or relay_due:
+                if attempt.how == "relay" and self._begins_there:
+                    # The other side may give up a little before us, and would not hear of it.
+                    margin = min(ACK_SECONDS, self._plan.deadline / 4)
+                    return self._use(attempt.id) if now < started + self._plan.deadline - margin else []
                 attempt.move(Happening.NOMINATED)
                 self._nominated_at = now
-                return [Nominate(attempt.id)]
+                return [Nominate(attempt.id, self._in_use is not None)]
         return []
 
+    def _use(self, relay: str) -> list[Command]:
+        self._attempts[relay].move(Happening.NOMINATED)
+        self._attempts[relay].move(Happening.ACKNOWLEDGED)
+        self._in_use = relay
+        return [Use(relay)]
+
+    @property
+    def _begins_there(self) -> bool:
+        """Whether the relay is only for the beginning."""
+        return self._plan.moving and self._plan.direct
+
     def _awaiting_answer(self, now: float) -> bool:
-        nominated = any(attempt.stage is Stage.NOMINATED for attempt in self._attempts.values())
-        return nominated and now < self._nominated_at + ACK_SECONDS
+        return bool(self._nominees()) and now < self._nominated_at + ACK_SECONDS
 
     def _dial_due(self, now: float, started: float) -> list[Command]:
         commands: list[Command] = []
@@ -293,6 +338,12 @@ class Agent:
         return min(time for time in times if time > now)
 
     # -- the end --
+
+    def _stay(self, relay: str, now: float, why: str = "") -> list[Command]:
+        """The relay, for good."""
+        self._decided = True
+        reason = self._why_relayed(now)
+        return [Choose(relay, f"{why}; {reason}" if why else reason), *self._retire_all()]
 
     def _fail(self) -> list[Command]:
         self._decided = True

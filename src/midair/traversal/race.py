@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import socket
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from midair import events
 from midair.channel import (
@@ -31,6 +29,7 @@ from midair.errors import ConnectionLostError, NoPathError, QuotaError, RemotePr
 from midair.port import ConnectFailedError, ConnectFailure, LocalPort, PortUnavailableError, Strategy, accept, retire
 from midair.relay import RelayError, open_leg
 from midair.traversal.agent import Agent
+from midair.traversal.leg import Leg, Winner
 from midair.traversal.report import AttemptLog
 from midair.traversal.result import Leftovers
 from midair.traversal.steps import (
@@ -55,11 +54,13 @@ from midair.traversal.steps import (
     RelayReady,
     Retire,
     Started,
+    Stopped,
     Tick,
+    Use,
     WakeAt,
 )
 
-__all__ = ["Race", "Winner"]
+__all__ = ["Race"]
 
 _log = logging.getLogger("midair.traversal")
 
@@ -69,40 +70,19 @@ SETTLE_SECONDS = 1.0
 """How long a loser may go on proving itself: ended in the middle, it would be answered with a RST."""
 ACCEPT_PAUSE = 0.1
 """Seconds to wait when accepting fails, which is when descriptors have run out."""
+LISTENING = 2
+"""Ports that listen: our own and the spare one."""
 MAX_PINGS = 64
+_BEGUN = b"begun"
+"""What a nomination carries when the relay has been used before."""
 
 _RESULTS = {"closed": "ECONNRESET", "broken": "ECONNRESET", "timeout": "ETIMEDOUT"}
 """What an authentication that failed is called in an event; the others were strangers."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Leg:
-    """One connection's socket, channel and task."""
-
-    id: str
-    how: Literal["dial", "accept", "relay"]
-    remote: Endpoint | None
-    sock: socket.socket | None = None
-    channel: Channel | None = None
-    task: asyncio.Task[None] | None = None
-    proving: bool = False
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """The authentication is over, one way or the other."""
-    retiring: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Winner:
-    """The end of a race."""
-
-    channel: Channel
-    how: Literal["dial", "accept", "relay"]
-    reason: str | None
-    seconds: float
-
-
 class Race:
-    """One side's connections. ``open_relay`` at any time, then ``run``; ``abandon`` whenever that did not end well."""
+    """One side's connections. ``open_relay`` at any time, then ``run``, and ``go_on`` when its winner is not final;
+    ``abandon`` whenever that did not end well."""
 
     def __init__(self, key: SessionKey, role: Role, on_event: events.Listener) -> None:
         self.leftovers = Leftovers()
@@ -113,6 +93,9 @@ class Race:
         self._tasks: set[asyncio.Task[None]] = set()
         self._relay: asyncio.Task[None] | None = None
         self._legs: dict[str, Leg] = {}
+        self._used: Leg | None = None
+        self._agent: Agent | None = None
+        self._started = self._wake = 0.0
         self._accepted = 0
         self._attempts = AttemptLog()
 
@@ -127,37 +110,25 @@ class Race:
 
     async def run(self, agent: Agent, *, direct: bool) -> Winner:
         """Start now; race over the ports of ``leftovers`` (not ``direct``: only the relay) until one connection is
-        agreed on.
+        agreed on, or the relay is used while the race goes on.
 
         Cancelling leaves everything as it is: call ``abandon``. Raises: NoPathError.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        self._agent = agent
+        self._started = self._wake = asyncio.get_running_loop().time()
         if direct:
-            port = self.leftovers.ports[0]
-            for family in sorted(port.families):
-                self._spawn(self._accept(port, family))
-        event: AgentEvent = Started()
-        wake = started
-        while True:
-            commands = agent.handle(event, loop.time())
-            for command in commands:
-                match command:
-                    case Choose(id=key, reason=reason):
-                        winner = self._legs.pop(key)
-                        assert winner.channel is not None
-                        await self._finish(unanswered=winner.how == "relay")
-                        return Winner(
-                            channel=winner.channel, how=winner.how, reason=reason, seconds=loop.time() - started
-                        )
-                    case Fail(reason=reason):
-                        self._report_unanswered()
-                        raise NoPathError(reason)
-                    case WakeAt(at=at):
-                        wake = at
-                    case _:
-                        self._carry_out(command)
-            event = await self._next(wake)
+            for port in self.leftovers.ports[:LISTENING]:
+                for family in sorted(port.families):
+                    self._spawn(self._accept(port, family))
+        return await self._until_agreed(Started())
+
+    async def go_on(self) -> Winner:
+        """After a winner that is not final: the final one, which may be the same. Cancelling as for ``run``."""
+        return await self._until_agreed(await self._next(self._wake))
+
+    def stop(self) -> None:
+        """Nothing better is needed any more: ``go_on`` ends at once."""
+        self._happened.put_nowait(Stopped())
 
     async def abandon(self) -> None:
         """Close everything, the channels too, without patience. Idempotent."""
@@ -169,10 +140,43 @@ class Race:
                 await asyncio.wait(tasks)
         finally:
             for leg in self._legs.values():
-                self.leftovers.sockets.update(_sockets(leg))
+                self.leftovers.sockets.update(leg.sockets)
             await self.leftovers.close_now()
 
     # -- the loop --
+
+    async def _until_agreed(self, event: AgentEvent) -> Winner:
+        assert self._agent is not None
+        loop = asyncio.get_running_loop()
+        while True:
+            used: Leg | None = None
+            for command in self._agent.handle(event, loop.time()):
+                match command:
+                    case Use(id=key):
+                        used = self._used = self._legs.pop(key)
+                    case Choose(id=key, reason=reason):
+                        chosen = self._legs.pop(key, self._used)
+                        assert chosen is not None
+                        await self._finish(unanswered=chosen.how == "relay")
+                        return self._winner(chosen, reason, final=True)
+                    case Fail(reason=reason):
+                        self._report_unanswered()
+                        raise NoPathError(reason)
+                    case WakeAt(at=at):
+                        self._wake = at
+                    case _:
+                        self._carry_out(command)
+            if used is not None:
+                if self._role is Role.A:
+                    await self._say_that_it_begins(used)
+                return self._winner(used, None, final=False)
+            event = await self._next(self._wake)
+
+    def _winner(self, leg: Leg, reason: str | None, *, final: bool) -> Winner:
+        assert leg.channel is not None
+        seconds = asyncio.get_running_loop().time() - self._started
+        later = final and self._used is not None
+        return Winner(channel=leg.channel, how=leg.how, reason=reason, seconds=seconds, final=final, later=later)
 
     async def _next(self, wake: float) -> AgentEvent:
         try:
@@ -193,13 +197,20 @@ class Race:
                 leg = self._legs[key]
                 leg.proving = True
                 leg.task = self._spawn(self._prove(leg))
-            case Nominate(id=key) | Acknowledge(id=key):
-                self._spawn(self._send_nomination(self._legs[key]))
+            case Nominate(id=key, begun=begun):
+                self._send_on(self._legs[key], _BEGUN if begun else b"")
+            case Acknowledge(id=key):
+                self._send_on(self._legs[key], b"")
             case Retire(id=key):
                 if key in self._legs:
                     self._retire(self._legs.pop(key))
-            case Choose() | Fail() | WakeAt():
-                raise AssertionError("run() takes these itself")
+            case Use() | Choose() | Fail() | WakeAt():
+                raise AssertionError("_until_agreed() takes these itself")
+
+    def _send_on(self, leg: Leg, payload: bytes) -> None:
+        task = self._spawn(self._send_nomination(leg, payload))
+        if leg.task is None or leg.task.done():
+            leg.task = task
 
     async def _finish(self, *, unanswered: bool) -> None:
         """One is chosen: the others are retired, and nobody is accepted any more."""
@@ -297,15 +308,19 @@ class Race:
             leg.settled.set()
         self._note(leg, "ok")
         self._happened.put_nowait(RelayReady(leg.id) if leg.how == "relay" else Authenticated(leg.id))
-        await self._await_nomination(leg, leg.channel)
+        # An answer from the relay is awaited when it is asked for: what begins there unasked must find nobody reading.
+        if not (leg.how == "relay" and self._role is Role.A):
+            await self._await_nomination(leg, leg.channel)
 
     async def _await_nomination(self, leg: Leg, channel: Channel) -> None:
         try:
             for _ in range(MAX_PINGS):
                 record = await channel.receive_async()
                 if record.type == RecordType.NOMINATE:
-                    controlling = self._role is Role.A
-                    self._happened.put_nowait(NominationAcked(leg.id) if controlling else Nominated(leg.id))
+                    if self._role is Role.A:
+                        self._happened.put_nowait(NominationAcked(leg.id))
+                    else:
+                        self._happened.put_nowait(Nominated(leg.id, record.payload == _BEGUN))
                     return
                 if record.type != RecordType.PING:
                     break
@@ -313,16 +328,23 @@ class Race:
             _log.debug("%s ended: %s", leg.id, error)
         self._died(leg, channel)
 
-    async def _send_nomination(self, leg: Leg) -> None:
+    async def _send_nomination(self, leg: Leg, payload: bytes) -> None:
         """The nomination, or the answer to it: the same record, in the other direction."""
         assert leg.channel is not None
         try:
-            await leg.channel.send_async(RecordType.NOMINATE, b"")
+            await leg.channel.send_async(RecordType.NOMINATE, payload)
         except ConnectionLostError:
             self._died(leg, leg.channel)
             return
         if self._role is Role.B:
             self._happened.put_nowait(AcknowledgementSent(leg.id))
+        elif leg.how == "relay":
+            await self._await_nomination(leg, leg.channel)
+
+    async def _say_that_it_begins(self, leg: Leg) -> None:
+        assert leg.channel is not None
+        with contextlib.suppress(ConnectionLostError):  # what begins there will meet it, too
+            await leg.channel.send_async(RecordType.NOMINATE, b"")
 
     def _died(self, leg: Leg, channel: Channel) -> None:
         if self._legs.pop(leg.id, None) is not None:
@@ -335,7 +357,7 @@ class Race:
         leg.retiring = True
         task = asyncio.get_running_loop().create_task(self._retire_in_peace(leg))
         self.leftovers.retiring.add(task)
-        self.leftovers.sockets.update(_sockets(leg))
+        self.leftovers.sockets.update(leg.sockets)
         task.add_done_callback(self.leftovers.retiring.discard)
 
     async def _retire_in_peace(self, leg: Leg) -> None:
@@ -346,7 +368,7 @@ class Race:
                         await leg.settled.wait()
             leg.task.cancel()
             await asyncio.wait({leg.task})
-        for sock in _sockets(leg):
+        for sock in leg.sockets:
             await retire(sock)
             self.leftovers.sockets.discard(sock)
 
@@ -365,7 +387,3 @@ class Race:
     def _tell(self, told: Iterable[events.Event]) -> None:
         for event in told:
             self._on_event(event)
-
-
-def _sockets(leg: Leg) -> set[socket.socket]:
-    return {leg.sock} if leg.sock is not None else set()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from midair import events
 from midair.channel import Channel
 from midair.endpoint import Endpoint
 from midair.port import LocalPort
 from midair.traversal.mapped_port import MappedPort
+
+if TYPE_CHECKING:
+    from midair.traversal.search import Search
 
 __all__ = ["Leftovers", "PathResult"]
 
@@ -74,6 +78,25 @@ class PathResult:
     reason: str | None
     """When relayed: why not direct."""
     leftovers: Leftovers = field(default_factory=Leftovers)
+    later: bool = False
+    """It was found, or came to be final, by a ``search``."""
+    search: Search | None = None
+    """When relayed, and that may change: what goes on for a direct one. It is to be run before the leftovers are
+    closed."""
+
+    def event(self) -> events.PathChosen:
+        """The same, as it is told."""
+        return events.PathChosen(
+            path=self.path,
+            how=self.how,
+            local=str(self.local),
+            remote=str(self.remote),
+            attempts=self.attempts,
+            seconds=round(self.seconds, 6),
+            reason=self.reason,
+            searching=self.search is not None,
+            later=self.later,
+        )
 
     async def close_leftovers(self) -> None:
         """Close everything but the channel: losers, the reflector's connections, the port, here and at the home router.

@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from random import SystemRandom
-from typing import Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -16,39 +15,23 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from midair import events
 from midair.channel import Role, SessionKey
 from midair.config import ServerURL, TraversalOptions
-from midair.errors import PeerLostError
+from midair.errors import PeerLostError, UsageError
 from midair.port import LocalPort, PortUnavailableError, make_room_for
 from midair.traversal.agent import Agent
+from midair.traversal.agreement import Agreement, Exchange
 from midair.traversal.gathering import Gathered, gather
+from midair.traversal.leg import Winner
 from midair.traversal.planning import make_plan
 from midair.traversal.race import Race
 from midair.traversal.result import PathResult
-from midair.traversal.sync import (
-    Description,
-    Go,
-    Message,
-    Ping,
-    Pong,
-    decode,
-    describe,
-    encode,
-    expect,
-    start_delay,
-)
+from midair.traversal.search import Search
+from midair.traversal.sync import describe
 
 __all__ = ["Exchange", "connect_peers", "relay_token"]
 
 _log = logging.getLogger("midair.traversal")
 
 _RELAY_SIDES = {Role.A: b"side-A\0\0", Role.B: b"side-B\0\0"}
-
-
-class Exchange(Protocol):
-    """Encrypted messages to the peer and from it, in order; a meeting."""
-
-    async def send(self, message: bytes) -> None: ...
-
-    async def receive(self) -> bytes: ...
 
 
 async def connect_peers(
@@ -59,6 +42,7 @@ async def connect_peers(
     server: ServerURL | None,
     options: TraversalOptions,
     on_event: events.Listener,
+    moves: bool = False,
 ) -> PathResult:
     """One authenticated connection to the peer, the same on both sides. Both call this, one of them ``controlling``.
 
@@ -67,16 +51,22 @@ async def connect_peers(
     ``options.deadline``. The channel of the result is the caller's; so is ``close_leftovers``. Cancelling closes
     everything.
 
+    ``moves``: the caller can go on over another connection later. Where both sides can, the relay is taken as soon as
+    it is ready, and the result has a ``search`` for a direct one that goes on.
+
     Raises: NoPathError, whose message says what was tried; IncompatibleError; PeerLostError, and whatever else
     ``exchange`` raises; RemoteProtocolError; PortUnavailableError.
     """
+    if _proxied(server):
+        options = _through_the_proxy(options)
     role = Role.A if controlling else Role.B
     race = Race(SessionKey(session_key), role, on_event)
     try:
         if options.policy != "direct" and server is not None:
             seconds = options.server_wait + options.deadline
             race.open_relay(server, relay_token(session_key), _RELAY_SIDES[role], seconds=seconds)
-        return await _connect(exchange, race, role, server, options, on_event)
+        async with Agreement(exchange, role) as agreement:
+            return await _connect(agreement, race, role, server, options, on_event, moves=moves)
     except BaseException:
         await race.abandon()
         raise
@@ -88,12 +78,14 @@ def relay_token(session_key: bytes) -> bytes:
 
 
 async def _connect(
-    exchange: Exchange,
+    agreement: Agreement,
     race: Race,
     role: Role,
     server: ServerURL | None,
     options: TraversalOptions,
     on_event: events.Listener,
+    *,
+    moves: bool,
 ) -> PathResult:
     port: LocalPort | None = None
     gathered = Gathered(candidates=(), loopback=False, reflectors=())
@@ -112,46 +104,54 @@ async def _connect(
         direct=options.policy != "relay",
         relay=options.policy != "direct" and server is not None,
         forecast=gathered.forecast,
+        spare=gathered.spare,
+        proxied=_proxied(server),
+        moves=moves,
     )
     async with _bounded(options.server_wait + options.deadline):
-        await exchange.send(encode(ours))
-        theirs = await _receive(exchange, Description)
-        assert isinstance(theirs, Description)
+        theirs = await agreement.describe(ours)
         own = {candidate.endpoint for candidate in gathered.candidates}
         plan = make_plan(
             ours, theirs, own, options, loopback=gathered.loopback, networks=gathered.networks, random=SystemRandom()
         )
         if not plan.relay:
             race.drop_relay()
-        await _synchronise(exchange, role)
+        await agreement.moment()
     if plan.late and (room := make_room_for(len(plan.late))) < len(plan.late):
         plan = replace(plan, late=plan.late[:room])
+    if moves and theirs.moves and plan.relay and plan.direct:
+        plan = replace(plan, moving=True, head_start=options.relay_after)
     agent = Agent(plan)
-    winner = await race.run(agent, direct=plan.direct)
-    channel = winner.channel
-    result = PathResult(
-        channel=channel,
-        path="relay" if winner.how == "relay" else "direct",
-        how=winner.how,
-        local=channel.local,
-        remote=channel.remote,
-        attempts=agent.dials,
-        seconds=winner.seconds,
-        reason=winner.reason,
-        leftovers=race.leftovers,
-    )
-    on_event(
-        events.PathChosen(
-            path=result.path,
-            how=result.how,
-            local=str(result.local),
-            remote=str(result.remote),
-            attempts=result.attempts,
-            seconds=round(result.seconds, 6),
-            reason=result.reason,
+
+    def result_of(winner: Winner) -> PathResult:
+        return PathResult(
+            channel=winner.channel,
+            path="relay" if winner.how == "relay" else "direct",
+            how=winner.how,
+            local=winner.channel.local,
+            remote=winner.channel.remote,
+            attempts=agent.dials,
+            seconds=winner.seconds,
+            reason=winner.reason,
+            leftovers=race.leftovers,
+            later=winner.later,
+            search=None if winner.final else Search(race, result_of),
         )
-    )
+
+    result = result_of(await race.run(agent, direct=plan.direct))
+    on_event(result.event())
     return result
+
+
+def _proxied(server: ServerURL | None) -> bool:
+    return server is not None and server.proxy is not None
+
+
+def _through_the_proxy(options: TraversalOptions) -> TraversalOptions:
+    """No direct connection passes a proxy, and one beside it may be what it is there to prevent. Raises: UsageError."""
+    if options.policy == "direct":
+        raise UsageError("there is no direct connection through a proxy, and no other was allowed")
+    return replace(options, policy="relay")
 
 
 def _open_port(options: TraversalOptions) -> LocalPort:
@@ -163,28 +163,6 @@ def _open_port(options: TraversalOptions) -> LocalPort:
         except PortUnavailableError as error:
             _log.debug("not this one: %s", error)
     return LocalPort.open(high, families=options.families)
-
-
-async def _synchronise(exchange: Exchange, role: Role) -> None:
-    """Returns at the agreed moment, which is the same on both sides but for the mailbox's jitter."""
-    loop = asyncio.get_running_loop()
-    if role is Role.A:
-        asked = loop.time()
-        await exchange.send(encode(Ping()))
-        await _receive(exchange, Pong)
-        said = loop.time()
-        await exchange.send(encode(Go()))
-        await asyncio.sleep(said + start_delay(said - asked) - loop.time())
-    else:
-        await _receive(exchange, Ping)
-        await exchange.send(encode(Pong()))
-        await _receive(exchange, Go)
-
-
-async def _receive(exchange: Exchange, kind: type[Message]) -> Message:
-    message = decode(await exchange.receive())
-    expect(message, kind)
-    return message
 
 
 @contextlib.asynccontextmanager

@@ -33,13 +33,19 @@ __all__ = [
     "RelayReady",
     "Retire",
     "Started",
+    "Stopped",
     "Tick",
+    "Use",
     "WakeAt",
 ]
 
 
 class Started(msgspec.Struct, frozen=True):
     """The agreed moment has come; time is counted from here."""
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """What has begun on the relay is over: nothing better is needed any more."""
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -85,6 +91,8 @@ class Nominated(msgspec.Struct, frozen=True):
     """The controlling peer has nominated this connection."""
 
     id: str
+    begun: bool = False
+    """It has begun on the relay before, and would move here."""
 
 
 class NominationAcked(msgspec.Struct, frozen=True):
@@ -131,6 +139,7 @@ AgentEvent = (
     | ConnectionDied
     | RelayReady
     | RelayFailed
+    | Stopped
 )
 
 
@@ -153,6 +162,8 @@ class Nominate(msgspec.Struct, frozen=True):
     """Tell the peer that this is the one; answered by NominationAcked or ConnectionDied, or never."""
 
     id: str
+    begun: bool = False
+    """As in Nominated."""
 
 
 class Acknowledge(msgspec.Struct, frozen=True):
@@ -163,6 +174,13 @@ class Acknowledge(msgspec.Struct, frozen=True):
 
 class Retire(msgspec.Struct, frozen=True):
     """It is not needed: call off the dial, or close the connection without a RST."""
+
+    id: str
+
+
+class Use(msgspec.Struct, frozen=True):
+    """Begin on this one, the relay's, which the controlling side tells the peer by a nomination. The search for a
+    direct one goes on, and ends in Choose."""
 
     id: str
 
@@ -187,4 +205,4 @@ class WakeAt(msgspec.Struct, frozen=True):
     at: float
 
 
-Command = Dial | Authenticate | Nominate | Acknowledge | Retire | Choose | Fail | WakeAt
+Command = Dial | Authenticate | Nominate | Acknowledge | Retire | Use | Choose | Fail | WakeAt
