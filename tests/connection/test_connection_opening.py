@@ -25,6 +25,7 @@ from midair.errors import (
     WrongCodeError,
 )
 from midair.traversal import gathering
+from midair.traversal.agreement import PINGS
 
 NOWHERE = ServerURL(secure=False, host="127.0.0.1", port=9)
 
@@ -234,7 +235,7 @@ async def test_two_functions_and_a_secret_are_enough(server: ServerURL) -> None:
             punched(courier.other, answers, controlling=False, server=server),
         )
         assert (asked, answered) == (b"HELLO", b"hello")
-    assert len(courier.seen) == 5
+    assert len(courier.seen) <= 3 + 2 * PINGS, "two descriptions, a word to start, and some pings and pongs"
 
 
 async def test_whoever_passes_the_messages_on_learns_nothing(server: ServerURL) -> None:

@@ -72,7 +72,7 @@ def transfer(lab: Lab, tree: Path, folder: Path, *receive_options: Any) -> tuple
 )
 def test_these_pairs_connect_directly(topology: str, tree: Path, folder: Path) -> None:
     with Lab(topology, delay=NEAR) as lab:
-        sender, receiver = transfer(lab, tree, folder)
+        sender, receiver = transfer(lab, tree, folder, "--path", "direct")
         for command in (sender, receiver):
             (path,) = command.of("path")
             assert path["path"] == command.done["path"] == "direct"
@@ -84,14 +84,14 @@ def test_these_pairs_connect_directly(topology: str, tree: Path, folder: Path) -
 def test_two_nats_that_answer_by_rst_connect_directly_because_the_syns_cross(tree: Path, folder: Path) -> None:
     """They cross when both sides start within the one-way delay, 50 ms here."""
     with Lab("rst x kernel:masquerade-rst") as lab:
-        sender, receiver = transfer(lab, tree, folder)
+        sender, receiver = transfer(lab, tree, folder, "--path", "direct")
         assert sender.done["path"] == receiver.done["path"] == "direct"
 
 
 def test_two_nats_that_drop_are_through_in_under_a_second(tree: Path, folder: Path) -> None:
     """From both sides ready, which is when the start is agreed, to the chosen authenticated connection."""
     with Lab("drop x drop", delay=NEAR) as lab:
-        sender, receiver = transfer(lab, tree, folder)
+        sender, receiver = transfer(lab, tree, folder, "--path", "direct")
     assert sender.of("path")[0]["seconds"] < 1.0
     assert receiver.of("path")[0]["seconds"] < 1.0
 
@@ -99,18 +99,21 @@ def test_two_nats_that_drop_are_through_in_under_a_second(tree: Path, folder: Pa
 def test_two_hosts_on_one_lan_connect_by_their_private_addresses(tree: Path, folder: Path) -> None:
     with Lab("(none + none) > drop", delay=NEAR) as lab:
         sender, receiver = transfer(lab, tree, folder)
-        assert sender.of("path")[0]["path"] == "direct"
-        assert sender.of("path")[0]["remote"].startswith(f"{lab.b.address}:")
-        assert receiver.of("path")[0]["remote"].startswith(f"{lab.a.address}:")
+        assert sender.of("path")[-1]["path"] == "direct"
+        assert sender.of("path")[-1]["remote"].startswith(f"{lab.b.address}:")
+        assert receiver.of("path")[-1]["remote"].startswith(f"{lab.a.address}:")
 
 
 def test_two_symmetric_nats_go_through_the_relay_and_are_told_why(tree: Path, folder: Path) -> None:
     with Lab("symmetric x symmetric", delay=NEAR) as lab:
         sender, receiver = transfer(lab, tree, folder)
     for command in (sender, receiver):
-        (path,) = command.of("path")
-        assert path["path"] == path["how"] == command.done["path"] == "relay"
-        assert path["reason"]
+        began, stayed = command.of("path")
+        for path in (began, stayed):
+            assert path["path"] == path["how"] == command.done["path"] == "relay"
+        assert (began["searching"], began["later"]) == (True, False)
+        assert (stayed["searching"], stayed["later"]) == (False, True)
+        assert stayed["reason"]
 
 
 def test_ipv6_through_two_firewalls_is_direct(tree: Path, folder: Path) -> None:
@@ -120,13 +123,13 @@ def test_ipv6_through_two_firewalls_is_direct(tree: Path, folder: Path) -> None:
         midair("send", "--json", "--server", address, tree, spawner=lab.a.popen) as sender,
     ):
         code = sender.event("code")["code"]
-        arguments = ("receive", "--json", "--server", address, code, "-o", folder, "-y")
+        arguments = ("receive", "--json", "--path", "direct", "--server", address, code, "-o", folder, "-y")
         with midair(*arguments, spawner=lab.b.popen) as receiver:
             assert receiver.wait() == 0
             assert sender.wait() == 0
     assert tree_digest(folder / "tree") == tree_digest(tree)
     assert receiver.done["path"] == "direct"
-    assert receiver.of("path")[0]["remote"].startswith("[2001:db8:a:1::2]:")
+    assert receiver.of("path")[-1]["remote"].startswith("[2001:db8:a:1::2]:")
 
 
 def test_a_direct_transfer_between_nats_goes_on_when_the_server_dies(tree: Path, folder: Path) -> None:
@@ -134,6 +137,7 @@ def test_a_direct_transfer_between_nats_goes_on_when_the_server_dies(tree: Path,
         code = sender.event("code")["code"]
         arguments = ("receive", "--json", "--server", address, code, "-o", folder, "-y")
         with midair(*arguments, spawner=lab.b.popen) as receiver:
+            receiver.event("path", lambda event: event["path"] == "direct")
             receiver.event("progress", lambda event: 0 < event["bytes"] < event["total"])
             server.signal(signal.SIGKILL)
             assert receiver.wait() == 0

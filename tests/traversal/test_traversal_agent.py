@@ -31,10 +31,12 @@ from midair.traversal.steps import (
     RelayReady,
     Retire,
     Started,
+    Stopped,
     Tick,
+    Use,
     WakeAt,
 )
-from midair.traversal.targets import MAX_LATE_DIALS
+from midair.traversal.targets import IN_TURNS, MAX_LATE_DIALS
 
 ONE, TWO = Endpoint.parse("203.0.113.5:4242"), Endpoint.parse("[2001:db8::5]:4242")
 SOMEBODY = Endpoint.parse("198.51.100.99:5555")
@@ -110,7 +112,8 @@ def test_the_dials_of_a_coverage_go_out_at_their_times_from_their_ports() -> Non
 
 
 def test_a_dial_of_a_coverage_that_is_refused_is_repeated_with_patience_and_not_for_ever() -> None:
-    d = Dialogue(late=(LateDial(TWO, 3, 0.75),))
+    others = tuple(LateDial(ONE, number, 100.0) for number in range(IN_TURNS))
+    d = Dialogue(late=(LateDial(TWO, 3, 0.75), *others))
     d.at(0.0, Started())
     assert d.at(0.75, Tick()) == [Dial("dial-1", TWO, 3)]
     now, count = 0.75, 1
@@ -360,3 +363,111 @@ def test_at_the_deadline_an_answer_that_is_out_is_still_waited_for() -> None:
             fail, *rest = d.at(d.due(), Tick())
             assert isinstance(fail, Fail)
             assert rest == [Retire("dial-1")]
+
+
+def moving(**changes: Any) -> Dialogue:
+    """Both sides can move what has begun, and there is a relay already."""
+    d = Dialogue(ONE, **({"moving": True, "head_start": 0.05} | changes))
+    d.at(0.0, Started())
+    d.at(0.0, RelayReady("relay"))
+    return d
+
+
+def test_what_can_move_begins_on_the_relay_and_ends_on_the_first_direct_connection() -> None:
+    d = moving()
+    assert d.at(d.due(), Tick()) == [Use("relay")]
+    assert not d.agent.decided
+    assert d.ready(7.0, "dial-1") == [Nominate("dial-1", True)]
+    assert d.at(7.1, NominationAcked("dial-1")) == [Choose("dial-1", None)]
+    assert not d.is_waiting()
+
+
+def test_the_controlled_side_answers_for_the_relay_and_once_more_for_the_direct_connection() -> None:
+    d = moving(controlling=False)
+    assert d.at(0.1, Nominated("relay")) == [Use("relay")]
+    assert d.ready(7.0, "dial-1") == []
+    d.at(7.0, Accepted("accept-1", SOMEBODY))
+    assert d.at(7.1, Nominated("dial-1", True)) == [Acknowledge("dial-1")]
+    assert d.at(7.1, AcknowledgementSent("dial-1")) == [Choose("dial-1", None), Retire("accept-1")]
+
+
+def test_a_direct_connection_that_is_there_first_keeps_the_relay_out_also_where_it_could_move() -> None:
+    d = moving()
+    assert d.ready(0.04, "dial-1") == [Nominate("dial-1")]
+    assert d.at(0.05, Tick()) == []
+    assert d.at(0.06, NominationAcked("dial-1")) == [Choose("dial-1", None), Retire("relay")]
+
+
+def test_while_an_answer_is_awaited_nothing_begins_elsewhere_and_what_has_begun_hinders_no_answer() -> None:
+    d = moving()
+    d.ready(0.04, "dial-1")
+    assert d.at(0.05, Tick()) == []
+    assert d.at(0.04 + ACK_SECONDS, Tick()) == [Use("relay")], "it may never come"
+    assert d.at(4.0, NominationAcked("dial-1")) == [Choose("dial-1", None)]
+    d = moving(controlling=False)
+    d.ready(0.04, "dial-1")
+    assert d.at(0.05, Nominated("dial-1")) == [Acknowledge("dial-1")]
+    assert d.at(0.05, Nominated("relay")) == [Use("relay")]
+    assert d.at(0.05, AcknowledgementSent("dial-1")) == [Choose("dial-1", None)]
+
+
+def test_a_nomination_that_overtakes_the_beginning_on_the_relay_is_answered_after_that() -> None:
+    d = moving(controlling=False)
+    d.ready(0.1, "dial-1")
+    d.at(0.1, Accepted("accept-1", SOMEBODY))
+    d.at(0.1, Authenticated("accept-1"))
+    assert d.at(0.11, Nominated("dial-1", True)) == []
+    assert d.at(0.12, Nominated("accept-1", True)) == []
+    assert d.at(0.13, ConnectionDied("dial-1")) == []
+    assert d.at(0.16, Nominated("relay")) == [Use("relay"), Acknowledge("accept-1")]
+    assert d.at(0.16, AcknowledgementSent("accept-1")) == [Choose("accept-1", None)]
+
+
+def test_while_the_relay_is_used_dials_go_on_as_if_there_was_none() -> None:
+    d = moving()
+    d.at(d.due(), Tick())
+    assert d.at(0.2, Failed("dial-1", ConnectFailure.REFUSED, "ECONNREFUSED")) == [Dial("dial-2", ONE)]
+    assert d.ready(0.3, "dial-2") == [Nominate("dial-2", True)]
+    assert d.at(0.4, ConnectionDied("dial-2")) == [Dial("dial-3", ONE)]
+    assert d.ready(5.0, "dial-3") == [Nominate("dial-3", True)]
+    assert d.at(5.1, NominationAcked("dial-3")) == [Choose("dial-3", None)]
+
+
+@pytest.mark.parametrize("controlling", [True, False])
+def test_where_no_direct_connection_comes_about_the_relay_stays_and_the_reason_is_told(controlling: bool) -> None:
+    d = moving(controlling=controlling)
+    assert d.at(0.05, Tick() if controlling else Nominated("relay")) == [Use("relay")]
+    assert d.at(20.0, Tick()) == [
+        Choose("relay", "no answer to a SYN to 203.0.113.5:4242 within 20.0 s"),
+        Retire("dial-1"),
+    ]
+    assert d.agent.decided
+    assert d.at(20.1, Opened("dial-1")) == [Retire("dial-1")]
+
+
+def test_what_is_over_needs_no_better_path() -> None:
+    d = moving()
+    assert d.at(0.01, Stopped()) == [], "nothing has begun"
+    d.at(d.due(), Tick())
+    choose, *rest = d.at(1.0, Stopped())
+    assert isinstance(choose, Choose)
+    assert (choose.id, rest) == ("relay", [Retire("dial-1")])
+    assert (choose.reason or "").startswith("it was over before more was tried; no answer to a SYN")
+    assert d.at(1.1, Stopped()) == []
+
+
+def test_where_only_the_relay_is_allowed_nothing_is_to_move() -> None:
+    d = moving(direct=False, why_not="only the relay was allowed", head_start=0.0)
+    assert d.at(0.3, NominationAcked("relay")) == [Choose("relay", "only the relay was allowed")]
+
+
+def test_a_relay_that_comes_just_before_the_deadline_is_not_begun_on() -> None:
+    """The other side, whose deadline may be a little earlier, would have given up and never know."""
+    d = Dialogue(ONE, moving=True)
+    d.at(0.0, Started())
+    assert d.at(20.0 - ACK_SECONDS, RelayReady("relay")) == []
+    fail, *_ = d.at(20.0, Tick())
+    assert isinstance(fail, Fail)
+    d = Dialogue(ONE, moving=True)
+    d.at(0.0, Started())
+    assert d.at(19.9 - ACK_SECONDS, RelayReady("relay")) == [Use("relay")]

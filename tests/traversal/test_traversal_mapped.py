@@ -14,7 +14,7 @@ import pytest
 from midair.config import ServerURL, TraversalOptions
 from midair.lab.lab import Lab
 from midair.lab.parts import Miniupnpd
-from midair.traversal.planning import COVERAGE_AFTER
+from midair.traversal.late_dials import COVERAGE_AFTER
 from midair.trials.real import connect_all, serving
 from midair.trials.result import PairResult
 from support import wait_until

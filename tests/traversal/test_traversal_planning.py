@@ -16,7 +16,8 @@ from midair.errors import IncompatibleError, NoPathError, RemoteProtocolError
 from midair.nat.forecast import COVERED_MAX, FAN_MAX, Forecast
 from midair.traversal.agent import LateDial, Plan
 from midair.traversal.candidates import Candidate, CandidateType, priority
-from midair.traversal.planning import COVERAGE_AFTER, COVERED_TWICE_MAX, DIAGONALS, make_plan
+from midair.traversal.late_dials import COVERAGE_AFTER, COVERED_WIDE_MAX, DIAGONALS
+from midair.traversal.planning import MAX_FAR, make_plan
 from midair.traversal.sync import Description, decode, describe, encode
 
 OUR_HOST = Endpoint.parse("10.1.0.2:5000")
@@ -135,8 +136,10 @@ def test_a_public_address_of_its_own_is_an_outside_too() -> None:
     assert {dial.remote for dial in made.late} == {THEIR_OUTSIDE}
 
 
-def test_a_counting_nat_is_met_at_its_next_ports_in_order() -> None:
-    assert covered(plan(theirs=COUNTING).late)[:3] == [30000, 30002, 30004]
+def test_a_counting_nat_is_met_at_its_next_ports_in_order_and_last_at_those_it_has_used_towards_us() -> None:
+    """Its side has dialled one of our candidates by then, not our private address."""
+    assert covered(plan(theirs=COUNTING).late)[:3] == [30002, 30004, 30006]
+    assert covered(plan(theirs=COUNTING).late)[-1] == 30000
 
 
 def test_two_counting_nats_are_dialled_in_step() -> None:
@@ -151,7 +154,7 @@ def test_two_counting_nats_are_dialled_in_step() -> None:
 def test_where_both_change_ports_at_random_little_is_covered() -> None:
     whole = Forecast(low=1024, high=65535)
     made = plan(ours=whole, theirs=whole)
-    assert len(covered(made.late)) <= COVERED_TWICE_MAX
+    assert len(covered(made.late)) <= COVERED_WIDE_MAX
     assert len(fan(made.late)) <= FAN_MAX
 
 
@@ -251,6 +254,42 @@ def test_private_addresses_are_dialled_only_where_they_can_be_the_peers(
         random=random.Random(1),
     )
     assert (host in made.remotes) == dialled
+
+
+BEHIND_OUR_NAT = (CandidateType.SERVER_REFLEXIVE, "198.51.100.2:6000")
+"""Anybody can say so: we have told it."""
+
+
+@pytest.mark.parametrize("kind", [CandidateType.HOST, CandidateType.SERVER_REFLEXIVE, CandidateType.MAPPED])
+@pytest.mark.parametrize(
+    ("address", "dialled"),
+    [
+        ("192.168.1.7", False),
+        ("172.16.0.7", False),
+        ("100.64.0.7", False),
+        ("10.255.255.255", False),
+        ("10.2.0.7", True),
+        ("203.0.113.7", True),
+    ],
+)
+def test_of_private_addresses_only_those_of_our_own_range_are_dialled_whatever_the_peer_says(
+    kind: CandidateType, address: str, dialled: bool
+) -> None:
+    """The last of our own network is its broadcast address."""
+    made = plan_for(with_candidates((kind, f"{address}:6000"), BEHIND_OUR_NAT), TraversalOptions())
+    assert (Endpoint.of(address, 6000) in made.remotes) == dialled
+
+
+def test_outside_our_own_networks_a_few_private_endpoints_are_dialled() -> None:
+    ours = described(OUR_HOST, OUR_OUTSIDE, controlling=True)
+    theirs = with_candidates(
+        *((CandidateType.HOST, f"10.{number}.0.7:6000") for number in range(1, 15)), BEHIND_OUR_NAT
+    )
+    networks = [ip_network("10.1.0.0/24")]
+    made = make_plan(
+        ours, theirs, {OUR_HOST}, TraversalOptions(), loopback=False, networks=networks, random=random.Random(1)
+    )
+    assert len([each for each in made.remotes if each.address in ip_network("10.0.0.0/8")]) == 1 + MAX_FAR
 
 
 def test_one_side_that_wants_only_the_relay_decides_for_both() -> None:

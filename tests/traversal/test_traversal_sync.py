@@ -14,6 +14,7 @@ from midair.errors import IncompatibleError, RemoteProtocolError
 from midair.traversal.candidates import Candidate, CandidateType, priority, select
 from midair.traversal.sync import (
     MAX_MESSAGE_BYTES,
+    VERSION,
     Description,
     Go,
     Message,
@@ -23,13 +24,12 @@ from midair.traversal.sync import (
     decode,
     describe,
     encode,
-    expect,
     start_delay,
 )
 
 PLAIN: dict[str, Any] = {
     "type": "description",
-    "version": 1,
+    "version": VERSION,
     "controlling": True,
     "direct": True,
     "relay": True,
@@ -81,9 +81,9 @@ def test_noise_is_refused_without_a_traceback(noise: bytes) -> None:
     "data",
     [
         b"[" * 8000,
-        b'{"type":"description","version":1}',
+        b'{"type":"description","version":2}',
         b'{"type":"dance"}',
-        b'{"type":"description","version":"1"}',
+        b'{"type":"description","version":"2"}',
         description(candidates=[PLAIN["candidates"][0]] * 17),
         description(candidates=[PLAIN["candidates"][0] | {"priority": -1}]),
         description(candidates=[PLAIN["candidates"][0] | {"endpoint": "1" * 65}]),
@@ -97,9 +97,14 @@ def test_messages_that_break_the_rules_are_refused(data: bytes) -> None:
         decode(data)
 
 
-def test_another_version_is_incompatible_whatever_else_it_says() -> None:
-    with pytest.raises(IncompatibleError, match="speaks version 2 of the traversal, we speak 1"):
-        decode(b'{"type":"description2","version":2,"candidates":"elsewhere"}')
+@pytest.mark.parametrize("kind", ["description2", "ping"])
+def test_another_version_is_incompatible_whatever_else_it_says(kind: str) -> None:
+    with pytest.raises(IncompatibleError, match=f"speaks version 3 of the traversal, we speak {VERSION}"):
+        decode(b'{"type":"%s","version":3,"candidates":"elsewhere"}' % kind.encode())
+
+
+def test_the_ping_which_comes_first_says_the_version() -> None:
+    assert json.loads(encode(Ping()))["version"] == VERSION
 
 
 def test_fields_of_a_later_release_are_passed_over() -> None:
@@ -123,12 +128,6 @@ def test_a_candidate_that_cannot_be_dialled_is_left_out_and_the_others_stay(kind
     message = decode(description(candidates=[bad, *PLAIN["candidates"]]))
     assert isinstance(message, Description)
     assert [str(each.endpoint) for each in candidates_of(message, loopback=False)] == ["192.0.2.1:80"]
-
-
-def test_a_message_out_of_turn_is_refused() -> None:
-    expect(Ping(), Ping)
-    with pytest.raises(RemoteProtocolError, match="sent Go, where Ping was due"):
-        expect(Go(), Ping)
 
 
 @pytest.mark.parametrize(("round_trip", "delay"), [(0.2, 0.1), (0.0, 0.0), (60.0, 2.0), (-1.0, 0.0)])

@@ -8,8 +8,9 @@ from midair.endpoint import Endpoint
 from midair.port import ConnectFailure
 from midair.traversal.attempt import TRANSITIONS, Attempt, Happening, Stage, table
 from midair.traversal.explanation import no_path, why_not_direct
+from midair.traversal.late_dials import TURN
 from midair.traversal.report import AttemptLog
-from midair.traversal.targets import MAX_DIALS, Target, retry_gap
+from midair.traversal.targets import EAGER_RATE, LATE_RATE, MAX_DIALS, MAX_DIALS_IN_TURNS, Target, late_gap, retry_gap
 
 REMOTE = Endpoint.parse("203.0.113.5:4242")
 
@@ -43,6 +44,30 @@ def test_after_the_eager_time_the_gaps_grow_and_stay_bounded() -> None:
     assert gaps[0] == 0.050
     assert gaps == sorted(gaps)
     assert gaps[-1] == retry_gap(2.0, 10_000) == 0.250
+
+
+def test_many_targets_together_are_dialled_no_faster_than_a_few() -> None:
+    assert retry_gap(0.0, 0, targets=4) == 0.010
+    assert 16 / retry_gap(0.0, 0, targets=16) == EAGER_RATE
+
+
+@pytest.mark.parametrize(("count", "rate"), [(8, 32), (1000, LATE_RATE), (2500, LATE_RATE)])
+def test_the_repeated_dials_of_a_coverage_come_to_no_more_syns_a_second_than_the_first(count: int, rate: float) -> None:
+    assert count / late_gap(count) == rate
+    it = Target(endpoint=REMOTE, late=True, gap=late_gap(count))
+    it.dialled(1.0, started=0.0)
+    it.failed(ConnectFailure.REFUSED, "ECONNREFUSED", 1.1, started=0.0)
+    assert it.next_at == 1.0 + late_gap(count)
+
+
+def test_what_is_dialled_in_turns_is_dialled_again_at_once_until_the_other_sides_turn_is_over() -> None:
+    it, now = Target(endpoint=REMOTE, late=True, gap=late_gap(2), next_at=0.75), 0.0
+    while it.next_at is not None:
+        now = it.next_at
+        it.dialled(now, started=0.0)
+        it.failed(ConnectFailure.REFUSED, "ECONNREFUSED", now, started=0.0)
+    assert it.dials == MAX_DIALS_IN_TURNS
+    assert now - 0.75 > TURN
 
 
 def test_a_target_that_refuses_for_ever_is_given_up_at_last() -> None:
@@ -118,6 +143,21 @@ def test_the_reason_names_errors_strangers_and_the_lack_of_addresses() -> None:
     )
     assert why_not_direct([target()] * 5, 2.0).endswith("; 2 more likewise in vain")
     assert "no address" in why_not_direct([], 2.0)
+
+
+def test_the_reason_says_what_was_dialled_late() -> None:
+    it = target()
+    it.sent = 1
+    in_turns = [Target(endpoint=REMOTE, local=local, late=True, sent=1) for local in (0, 1)]
+    assert why_not_direct([it, *in_turns], 2.0) == (
+        "no answer to a SYN to 203.0.113.5:4242 within 2.0 s; "
+        "with either side dialling first, from ports not used before, likewise"
+    )
+    endpoints = [Endpoint(REMOTE.address, port) for port in range(2000, 2512)]
+    covering = [Target(endpoint=each, local=local, late=True, sent=1) for local in (0, 1) for each in endpoints]
+    assert why_not_direct([it, *covering], 2.0).startswith("512 ports of the other side's NAT tried in vain; no answer")
+    fan = [Target(endpoint=REMOTE, local=local, late=True, sent=1) for local in range(1, 65)]
+    assert why_not_direct([it, *fan], 2.0).startswith("tried from 64 ports of ours in vain; no answer")
 
 
 def test_the_failure_says_in_one_line_what_was_tried() -> None:

@@ -11,7 +11,8 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
@@ -41,6 +42,7 @@ from midair.traversal.steps import (
     Retire,
     Started,
     Tick,
+    Use,
     WakeAt,
 )
 
@@ -55,6 +57,8 @@ class Connection:
     keys: dict[int, str] = field(default_factory=dict)
     stranger: bool = False
     alive: bool = True
+    ready_at: dict[int, float] = field(default_factory=dict)
+    """When it is authenticated on each side, if that is known before."""
 
 
 @dataclass
@@ -77,6 +81,8 @@ class Conditions:
     strangers: bool = False
     relay: str = "ready"
     """ready, slow, dead or absent."""
+    moving: bool = False
+    """Whether what begins on the relay can move."""
 
 
 class Side:
@@ -86,6 +92,7 @@ class Side:
         self.wake = float("inf")
         self.wake_version = 0
         self.legs: dict[str, Connection] = {}
+        self.used: Connection | None = None
         self.chosen: Connection | None = None
         self.failed: str | None = None
         self.choices = 0
@@ -113,8 +120,9 @@ class World:
                         remotes=(self.addresses[1 - number], *([self.elsewhere] if conditions.strangers else [])),
                         direct=True,
                         relay=has_relay,
-                        head_start=2.0,
+                        head_start=0.05 if conditions.moving else 2.0,
                         deadline=DEADLINE,
+                        moving=conditions.moving,
                     )
                 ),
             )
@@ -153,8 +161,8 @@ class World:
                 self.dial(side, key, remote)
             case Authenticate(id=key):
                 self.prove(side, key)
-            case Nominate(id=key):
-                self.record(side, key, Nominated)
+            case Nominate(id=key, begun=begun):
+                self.record(side, key, partial(Nominated, begun=begun))
             case Acknowledge(id=key):
                 if side.legs[key].alive:
                     self.record(side, key, NominationAcked)
@@ -165,9 +173,14 @@ class World:
                 side.dialling.pop(key, None)
                 if (connection := side.legs.pop(key, None)) is not None and connection is not side.chosen:
                     self.kill(connection)
+            case Use(id=key):
+                assert side.used is None
+                if side.number == 0:
+                    self.record(side, key, Nominated)
+                side.used = side.legs.pop(key)
             case Choose(id=key):
                 side.choices += 1
-                side.chosen = side.legs[key]
+                side.chosen = side.legs.get(key, side.used)
             case Fail(reason=reason):
                 side.choices += 1
                 side.failed = reason
@@ -177,14 +190,15 @@ class World:
                 assert at > self.now
                 self.later(at - self.now, lambda: self.tell(side, Tick()) if version == side.wake_version else None)
 
-    def record(self, side: Side, key: str, kind: type[Nominated] | type[NominationAcked]) -> None:
+    def record(self, side: Side, key: str, kind: Callable[[str], AgentEvent]) -> None:
         connection, peer = side.legs[key], self.sides[1 - side.number]
 
         def arrive() -> None:
             if connection.alive and peer.number in connection.keys:
                 self.tell(peer, kind(connection.keys[peer.number]))
 
-        self.later(self.transit(), arrive)
+        # A record does not overtake the last one of the handshake.
+        self.later(max(self.transit(), connection.ready_at.get(peer.number, 0.0) - self.now + 1e-6), arrive)
 
     # -- connections --
 
@@ -287,7 +301,8 @@ class World:
             wait = 0.0 if relay == "ready" else self.random.random() * 25
             for side in self.sides:
                 side.legs["relay"] = connection
-                self.later(wait + self.transit(), lambda side=side: self.tell(side, RelayReady("relay")))  # type: ignore[misc]
+                connection.ready_at[side.number] = after = wait + self.transit()
+                self.later(after, lambda side=side: self.tell(side, RelayReady("relay")))  # type: ignore[misc]
             if self.random.random() < self.conditions.deaths:
                 self.later(self.random.random() * 5, lambda: self.kill(connection))
 
@@ -332,6 +347,55 @@ def test_whatever_the_wire_does_both_sides_end_in_the_same_connection_or_in_none
             judge(world)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, {world.conditions}: {error}") from error
+
+
+def judge_move(world: World) -> None:
+    a, b = world.sides
+    assert a.choices == b.choices == 1, "each side ends exactly once"
+    relay = next((connection for connection in world.connections if connection.keys.get(0) == "relay"), None)
+    for side in world.sides:
+        assert side.used in (None, relay)
+        assert side.used is None or not side.failed
+    if b.used is not None:
+        assert a.used is relay, "the controlled side begins nowhere by itself"
+    if a.chosen is not None and a.chosen is not relay:
+        assert b.chosen is a.chosen, "the controlling side never moves alone"
+    if not world.conditions.deaths:
+        assert (a.used, a.chosen) == (b.used, b.chosen)
+        assert (a.failed is None) == (b.failed is None)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_where_they_can_move_both_use_the_relay_or_none_and_nobody_moves_alone(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        conditions = replace(random_conditions(random.Random(f"conditions {seed}")), moving=True)
+        world = World(seed, conditions)
+        try:
+            world.run()
+            judge_move(world)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}, {world.conditions}: {error}") from error
+
+
+def test_where_they_can_move_the_relay_is_used_at_once_and_left_whenever_a_syn_comes_through() -> None:
+    for loss in (0.0, 0.9):
+        world = World(4, Conditions(moving=True, loss=loss))
+        world.run()
+        judge_move(world)
+        a, _ = world.sides
+        assert a.chosen is not a.used
+        assert a.used is not None
+        assert a.chosen is not None
+        assert a.chosen.alive
+
+
+def test_where_they_can_move_and_nothing_direct_is_possible_the_relay_stays() -> None:
+    world = World(1, Conditions(moving=True, directions=(False, False)))
+    world.run()
+    judge_move(world)
+    for side in world.sides:
+        assert side.used is side.chosen
+        assert side.chosen is not None
 
 
 def outcome(conditions: Conditions, seed: int = 1) -> tuple[World, Connection | None]:

@@ -26,6 +26,17 @@ def test_pairs_that_keep_ports_are_direct_in_six_one_way_delays() -> None:
         assert result.a.seconds == pytest.approx(0.3, abs=0.1)
 
 
+def test_nats_that_refuse_crossing_syns_are_met_by_dialling_in_turns_and_at_the_spare_port() -> None:
+    for result in connected("no-simopen-rst x strict", "exposed,simultaneous-open=drops x no-simopen"):
+        assert result.direct, result
+        assert 0.75 < result.a.seconds < 2.5
+
+
+def test_a_router_that_has_passed_on_the_first_syn_of_a_counting_nat_keeps_our_port_for_the_others() -> None:
+    (result,) = connected("symmetric-sequential x kernel:masquerade-dmz")
+    assert result.direct, result
+
+
 def test_a_counting_nat_and_a_band_are_met() -> None:
     for result in connected("drop x symmetric-sequential", "mobile x rst"):
         assert result.direct, result

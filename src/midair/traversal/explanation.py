@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from midair.nat.forecast import Forecast
-from midair.traversal.targets import Target
+from midair.traversal.targets import IN_TURNS, Target
 
 __all__ = ["nat_note", "no_path", "why_not_direct"]
 
@@ -25,9 +25,13 @@ def why_not_direct(targets: Sequence[Target], seconds: float, notes: Sequence[st
         return "; ".join([*notes, "the other side has no address that can be dialled from here"])
     ordinary = [target for target in targets if not target.late]
     shown = sorted(ordinary, key=lambda target: -target.sent)[:_MAX_TARGETS_NAMED]
-    parts = [*notes, *_covered(targets), *(_one(target, seconds) for target in shown)]
+    late = [target for target in targets if target.late and target.sent]
+    in_numbers = _in_numbers(late)
+    parts = [*notes, *in_numbers, *(_one(target, seconds) for target in shown)]
     if len(ordinary) > len(shown):
         parts.append(f"{len(ordinary) - len(shown)} more likewise in vain")
+    if late and not in_numbers:
+        parts.append("with either side dialling first, from ports not used before, likewise")
     return "; ".join(parts)
 
 
@@ -38,15 +42,14 @@ def nat_note(whose: str, expected: Forecast) -> str:
     return f"{whose} NAT takes a random port, out of about {expected.high - expected.low + 1:,}, for each connection"
 
 
-def _covered(targets: Sequence[Target]) -> list[str]:
+def _in_numbers(dialled: Sequence[Target]) -> list[str]:
     """The many dials of a coverage, in a few words."""
-    dialled = [target for target in targets if target.late and target.sent]
-    remotes = {target.endpoint for target in dialled if not target.local}
-    locals_ = {target.local for target in dialled if target.local}
+    remotes = {target.endpoint for target in dialled}
+    locals_ = {target.local for target in dialled}
     parts = []
-    if remotes:
+    if len(remotes) > IN_TURNS:
         parts.append(f"{len(remotes):,} ports of the other side's NAT tried in vain")
-    if locals_:
+    if len(locals_) > IN_TURNS:
         parts.append(f"tried from {len(locals_):,} ports of ours in vain")
     return parts
 

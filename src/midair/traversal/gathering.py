@@ -43,9 +43,11 @@ class Gathered:
     mapped: MappedPort | None = None
     """Where the home router was asked for a port: what it gave, until this is closed."""
     fan: tuple[LocalPort, ...] = ()
-    """More ports, open where the NAT does not keep ports."""
+    """More ports: where the NAT does not keep ports those it was judged by, else the spare one."""
     forecast: Forecast | None = None
-    """And what is to be expected of it."""
+    """What is to be expected of the NAT."""
+    spare: int = 0
+    """The number of the spare port; 0: there is none."""
 
 
 async def gather(
@@ -75,6 +77,8 @@ async def gather(
             changed = any(local != mapped.port for local, mapped in seen.mappings if mapped.family == 4)
             if changed:
                 await seen.ask_from_a_fan(first_by_family[4])
+            else:
+                seen.open_a_spare()
             if mapped_port is not None and (changed or not seen.mappings):
                 await mapped_port.answered()
     except (TimeoutError, OSError) as error:
@@ -107,6 +111,7 @@ async def gather(
         reflectors=tuple(seen.connections),
         mapped=mapped_port,
         fan=tuple(seen.fan),
+        spare=seen.spare,
         forecast=forecast([(local, mapped.port) for local, mapped in seen.mappings if mapped.family == 4]),
     )
 
@@ -150,6 +155,7 @@ class _Reflections:
         self.fan: list[LocalPort] = []
         self.mappings: list[tuple[int, Endpoint]] = []
         """Local ports and what they look like from outside, the oldest first."""
+        self.spare = 0
         self._on_event = on_event
 
     async def ask(self, port: LocalPort, reflector: Endpoint) -> None:
@@ -181,6 +187,17 @@ class _Reflections:
                     return
                 self.fan.append(port)
                 tasks.create_task(self.ask(port, reflector))
+
+    def open_a_spare(self) -> None:
+        """A port more, where IPv4 ports are known to be kept; nobody is asked about it."""
+        if not any(mapped.family == 4 for _, mapped in self.mappings):
+            return
+        try:
+            self.fan.append(LocalPort.open(families=(4,)))
+        except PortUnavailableError as error:
+            _log.debug("no spare port: %s", error)
+        else:
+            self.spare = self.fan[0].number
 
     def close(self) -> None:
         """Gives it all back."""

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from midair.config import TraversalOptions
-from midair.endpoint import Endpoint
+from midair.endpoint import Endpoint, Family
 from midair.errors import IncompatibleError, NoPathError
-from midair.nat.address import is_public
-from midair.nat.forecast import Draw, Forecast, covered_ports, size_coverage
-from midair.traversal.agent import LateDial, Plan
+from midair.nat.address import is_public, private_range
+from midair.nat.forecast import Draw
+from midair.traversal.agent import Plan
 from midair.traversal.candidates import Candidate, CandidateType
 from midair.traversal.explanation import nat_note
+from midair.traversal.late_dials import late_dials
 from midair.traversal.sync import Description, candidates_of
 
 __all__ = ["Network", "make_plan"]
 
 Network = IPv4Network | IPv6Network
 
-COVERAGE_AFTER = 0.75
-"""Seconds from the start until ports are covered: where neither NAT changes ports, the peers are connected by then."""
-COVER_GAP = 0.002
-FAN_GAP = 0.004
-FAN_MARGIN = 0.05
-DIAGONAL_GAP = 0.020
-"""Seconds between two SYNs of a coverage, which is 500 a second at most; between the two halves of it; and between two
-where both NATs count, in step."""
-DIAGONALS = 8
-COVERED_TWICE_MAX = 256
-"""Where both sides change ports at random there is hardly hope; so much is tried, in case only one does."""
+MAX_FAR = 4
+"""Private endpoints outside our own networks that are dialled: a peer behind our own NAT has one or two."""
 SETTLING = 1.5
 """Seconds from the last SYN of a coverage until the relay is taken: the kernel repeats a SYN after one second."""
 
@@ -47,44 +39,55 @@ def make_plan(
     """What both sides allow. ``own`` are our endpoints, which are never dialled; ``loopback``: the peer may be on this
     machine; ``networks`` are those our interfaces are in; ``random`` draws the ports to cover.
 
-    Private addresses are dialled where they can be the peer's: in one of our networks, or behind the NAT that we are
-    behind. Anywhere else they would be a stranger's.
+    Private addresses are dialled where they can be the peer's: in one of our networks, or, a few of our own private
+    ranges, behind the NAT that we are behind. Anywhere else they would be a stranger's.
 
-    Raises: IncompatibleError when both took one role; NoPathError when nothing is allowed by both.
+    Raises: IncompatibleError when both took one role; NoPathError when nothing is allowed by both, or nothing that is
+    can be.
     """
     if theirs.controlling == ours.controlling:
         raise IncompatibleError("both sides took the same role")
     direct, relay = ours.direct and theirs.direct, ours.relay and theirs.relay
     if not direct and not relay:
         raise NoPathError(
-            "no connection is allowed: one side wants only direct ones, the other only the relay",
-            hint="Use the same path policy on both sides.",
+            f"no connection is allowed by both sides: {_allowed(ours)} here, {_allowed(theirs)} there",
+            hint="One of the two has to allow more.",
         )
-    why_not = ""
-    if not direct:
-        why_not = "only the relay was allowed" + ("" if not ours.direct else " by the other side")
+    why_not = "" if direct else _why_not_direct(ours, theirs)
     if not relay:
         why_not = "it was not allowed" + ("" if not ours.relay else " by the other side")
+        here, there = _versions(ours), _versions(theirs)
+        if not here & there:
+            raise NoPathError(
+                f"no direct connection is possible ({_in_words(here)} here, {_in_words(there)} there), and no relay:"
+                f" {why_not}",
+                hint="A direct connection needs an IP version that both sides have, and allow.",
+            )
     together = loopback or _share_an_outside(ours, theirs)
-    candidates = [
-        each
-        for each in candidates_of(theirs, loopback=loopback)
-        if each.endpoint not in own
-        and each.endpoint.family in options.families
-        and (together or is_public(each.endpoint.address) or _is_near(each, networks))
-    ]
+    candidates = _dialled(
+        [
+            each
+            for each in candidates_of(theirs, loopback=loopback)
+            if each.endpoint not in own and each.endpoint.family in options.families
+        ],
+        ours=[each.endpoint.address for each in candidates_of(ours, loopback=loopback)],
+        networks=networks,
+        together=together,
+    )
     dialled_by_them = sum(
         together or each.type is not CandidateType.HOST or is_public(each.endpoint.address)
         for each in candidates_of(ours, loopback=loopback)
     )
-    late = _coverage(ours.forecast, theirs.forecast, candidates, dialled_by_them, random) if direct else ()
+    outside = _outside(candidates)
+    late = late_dials(ours, theirs, outside, dialled_by_them, random) if direct and outside is not None else ()
+    covers = ours.forecast is not None or theirs.forecast is not None
     return Plan(
         controlling=ours.controlling,
         remotes=tuple(candidate.endpoint for candidate in candidates) if direct else (),
         late=late,
         direct=direct,
         relay=relay,
-        head_start=max([options.head_start, *(dial.after + SETTLING for dial in late)]),
+        head_start=max([options.head_start, *(dial.after + SETTLING for dial in late if covers)]),
         deadline=options.deadline,
         why_not=why_not,
         notes=tuple(
@@ -93,6 +96,34 @@ def make_plan(
             if direct and expected is not None
         ),
     )
+
+
+def _allowed(side: Description) -> str:
+    if side.direct == side.relay:
+        return "nothing" if not side.relay else "anything"
+    if side.direct:
+        return "only a direct one"
+    return "only the relay, since it is reached through a proxy," if side.proxied else "only the relay"
+
+
+def _versions(side: Description) -> set[Family]:
+    """The IP versions it has an address of. Both sides find the same, so both give up where there is none in common."""
+    return {each.endpoint.family for each in candidates_of(side, loopback=True)}
+
+
+def _in_words(versions: set[Family]) -> str:
+    return " and ".join(f"IPv{version}" for version in sorted(versions)) or "no address"
+
+
+def _why_not_direct(ours: Description, theirs: Description) -> str:
+    """Where one of them allows the relay only."""
+    if ours.proxied:
+        return "a proxy stands between this computer and the internet"
+    if not ours.direct:
+        return "only the relay was allowed"
+    if theirs.proxied:
+        return "a proxy stands between the other side and the internet"
+    return "only the relay was allowed by the other side"
 
 
 def _share_an_outside(ours: Description, theirs: Description) -> bool:
@@ -108,25 +139,44 @@ def _share_an_outside(ours: Description, theirs: Description) -> bool:
     return not all(seen) or bool(seen[0] & seen[1])
 
 
-def _is_near(candidate: Candidate, networks: Collection[Network]) -> bool:
-    """Whether somebody else has seen the candidate's address, or it is in one of our networks."""
-    if candidate.type is not CandidateType.HOST:
-        return True
-    address = candidate.endpoint.address
-    return any(address.version == network.version and address in network for network in networks)
+def _dialled(
+    candidates: Collection[Candidate],
+    *,
+    ours: Collection[IPv4Address | IPv6Address],
+    networks: Collection[Network],
+    together: bool,
+) -> list[Candidate]:
+    """Those that can be the peer's, as far as we can tell. The peer can say what it likes, even that it is behind our
+    NAT or that a server has seen it at a private address; so of the private ranges only those count in which we have
+    an address ourselves, and outside our own networks only a few endpoints."""
+    ranges = {private_range(address) for address in ours}
+    dialled, far = [], 0
+    for each in candidates:
+        address = each.endpoint.address
+        if any(_broadcasts(address, network) for network in networks):
+            continue
+        if not is_public(address) and not any(_is_in(address, network) for network in networks):
+            told = together or each.type is not CandidateType.HOST
+            if not told or private_range(address) not in ranges or far == MAX_FAR:
+                continue
+            far += 1
+        dialled.append(each)
+    return dialled
 
 
-def _coverage(
-    ours: Forecast | None, theirs: Forecast | None, candidates: list[Candidate], dialled_by_them: int, random: Draw
-) -> tuple[LateDial, ...]:
-    """What is dialled besides the candidates where a NAT changes ports. ``dialled_by_them``: how
-    many of our candidates the peer dials.
+def _is_in(address: IPv4Address | IPv6Address, network: Network) -> bool:
+    return address.version == network.version and address in network
 
-    Both sides come to matching halves: who changes ports dials the peer's outside from a fan of ports, and the peer
-    opens its NAT for the ports that are to be expected.
-    """
-    # What is the same as what the reflector saw is told once, as what it is besides: mapped, or an interface's.
-    outside = next(
+
+def _broadcasts(address: IPv4Address | IPv6Address, network: Network) -> bool:
+    """Whether it means the whole network (RFC 919 7); the last two prefixes have no such address (RFC 3021)."""
+    return network.version == 4 and network.prefixlen < 31 and address == network.broadcast_address
+
+
+def _outside(candidates: Collection[Candidate]) -> Endpoint | None:
+    """What the peer's port looks like over IPv4. What is the same as what the reflector saw is told once, as what it is
+    besides: mapped, or an interface's."""
+    return next(
         (
             each.endpoint
             for kind in (CandidateType.SERVER_REFLEXIVE, CandidateType.MAPPED, CandidateType.HOST)
@@ -135,32 +185,3 @@ def _coverage(
         ),
         None,
     )
-    if outside is None or (ours is None and theirs is None):
-        return ()
-    if ours is not None and theirs is not None and ours.step and theirs.step:
-        # Both count: the n-th dial of each side goes to the port that the other's n-th dial comes from. The dials of
-        # the candidates have counted already.
-        first = theirs.low if theirs.step > 0 else theirs.high
-        ports = [first + (dialled_by_them + number) * theirs.step for number in range(DIAGONALS)]
-        return tuple(
-            LateDial(Endpoint(outside.address, port), number + 1, COVERAGE_AFTER + number * DIAGONAL_GAP)
-            for number, port in enumerate(ports)
-            if 0 < port < 65536
-        )
-    late: list[LateDial] = []
-    if theirs is not None:
-        ports = covered_ports(theirs, random)
-        if ours is not None:
-            ports = ports[:COVERED_TWICE_MAX]
-        late += [
-            LateDial(Endpoint(outside.address, port), 0, COVERAGE_AFTER + number * COVER_GAP)
-            for number, port in enumerate(ports)
-            if port != outside.port
-        ]
-    if ours is not None:
-        coverage = size_coverage(ours)
-        # Not before the peer has opened its NAT for all ports: a SYN that comes too early may be refused, or take the
-        # place in the NAT's table that the peer's own dial should have had.
-        begin = COVERAGE_AFTER + coverage.covered * COVER_GAP + FAN_MARGIN
-        late += [LateDial(outside, number + 1, begin + number * FAN_GAP) for number in range(coverage.fan)]
-    return tuple(late)

@@ -1,7 +1,7 @@
 """What the two sides tell each other through the mailbox before they dial, and when to start.
 
+    controlling  Ping, controlled  Pong        the time of one round trip through the mailbox, while both gather
     both         Description        candidates and what paths are allowed
-    controlling  Ping, controlled  Pong        the time of one round trip through the mailbox
     controlling  Go                 starts half a round trip later; the controlled side starts when it arrives
 
 Starting within one one-way delay of each other makes the SYNs cross: neither NAT has a reason to refuse one. This is
@@ -32,11 +32,11 @@ __all__ = [
     "decode",
     "describe",
     "encode",
-    "expect",
     "start_delay",
 ]
 
-VERSION = 1
+VERSION = 2
+"""2: the Ping comes first, while candidates are gathered."""
 MAX_MESSAGE_BYTES = 8 * 1024
 MAX_START_DELAY = 2.0
 """Seconds; a mailbox slower than 4 s a round trip cannot be used for timing anyway."""
@@ -63,13 +63,21 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     """Whether it allows direct connections."""
     relay: bool
     """Whether it opens a leg to the relay."""
+    moves: bool = False
+    """Whether what begins on the relay can go on on a direct connection."""
     candidates: Annotated[tuple[WireCandidate, ...], msgspec.Meta(max_length=MAX_CANDIDATES)] = ()
     forecast: Forecast | None = None
     """What to expect of its NAT, if that does not keep ports."""
+    spare: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """Another IPv4 port, which is the same outside and has dialled nobody; 0: there is none."""
+    proxied: bool = False
+    """Whether a proxy stands between it and the server, which is why it allows no direct connection."""
 
 
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
-    """Asks for a Pong at once."""
+    """Asks for a Pong at once. It may be the first message of all, so it says the version too."""
+
+    version: int = VERSION
 
 
 class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
@@ -113,13 +121,6 @@ def decode(data: bytes) -> Message:
         raise RemoteProtocolError("the other side sent a message that cannot be understood") from error
 
 
-def expect(message: Message, *kinds: type[Message]) -> None:
-    """Raises: RemoteProtocolError when the message is of none of these kinds."""
-    if not isinstance(message, kinds):
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise RemoteProtocolError(f"the other side sent {type(message).__name__}, where {names} was due")
-
-
 def describe(
     candidates: tuple[Candidate, ...],
     *,
@@ -127,6 +128,9 @@ def describe(
     direct: bool,
     relay: bool,
     forecast: Forecast | None = None,
+    spare: int = 0,
+    proxied: bool = False,
+    moves: bool = False,
 ) -> Description:
     """Our own description."""
     return Description(
@@ -139,6 +143,9 @@ def describe(
             for candidate in candidates
         ),
         forecast=forecast,
+        spare=spare,
+        proxied=proxied,
+        moves=moves,
     )
 
 

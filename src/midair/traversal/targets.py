@@ -15,15 +15,22 @@ from dataclasses import dataclass, field
 from midair.endpoint import Endpoint
 from midair.port.failures import ConnectFailure
 
-__all__ = ["MAX_DIALS", "MAX_STRANGERS", "Target", "retry_gap"]
+__all__ = ["MAX_DIALS", "MAX_STRANGERS", "Target", "late_gap", "retry_gap"]
 
 EAGER_SECONDS = 1.5
 EAGER_GAP = 0.010
+EAGER_RATE = 400.0
+"""SYNs a second that all targets may come to meanwhile: four of them go as fast as they can."""
 PATIENT_GAPS = (0.050, 0.250)
 """Seconds between two dials after that: the first gap, and what it grows to by half each time."""
 MAX_DIALS = 400
 """Of one target: 150 in the eager time, and a deadline's worth of patient ones."""
 MAX_LATE_DIALS = 8
+IN_TURNS = 2
+"""So few are no coverage: they are dialled as eagerly as a candidate, for as long as a turn takes."""
+MAX_DIALS_IN_TURNS = 64
+LATE_RATE = 500.0
+"""SYNs a second that all of a coverage may come to, the repeated ones among them."""
 MAX_STRANGERS = 3
 """So often somebody else may answer at an address before it is left alone."""
 
@@ -33,12 +40,18 @@ _HOPELESS = {ConnectFailure.SELF, ConnectFailure.DENIED, ConnectFailure.OTHER}
 """Failures that the next dial would meet again."""
 
 
-def retry_gap(elapsed: float, patient_dials: int) -> float:
-    """Seconds between two dials, ``elapsed`` seconds after the start; ``patient_dials``: made since the eager time."""
+def retry_gap(elapsed: float, patient_dials: int, targets: int = 1) -> float:
+    """Seconds between two dials, ``elapsed`` seconds after the start; ``patient_dials``: made since the eager time;
+    ``targets``: how many are dialled besides one another."""
     if elapsed < EAGER_SECONDS:
-        return EAGER_GAP
+        return max(EAGER_GAP, targets / EAGER_RATE)
     first, most = PATIENT_GAPS
     return min(most, first * 1.5 ** min(patient_dials, 10))
+
+
+def late_gap(count: int) -> float:
+    """Seconds between two dials of each of the ``count`` that are dialled late."""
+    return EAGER_GAP if count <= IN_TURNS else max(PATIENT_GAPS[1], count / LATE_RATE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,8 +61,12 @@ class Target:
     endpoint: Endpoint
     local: int = 0
     """Which of our ports it is dialled from, as in Dial."""
+    beside: int = 1
+    """How many are dialled like this one, itself among them."""
     late: bool = False
-    """One of the many of a coverage: never dialled eagerly, and few times."""
+    """One of those that begin a while after the start: dialled few times."""
+    gap: float = PATIENT_GAPS[1]
+    """Seconds between two dials of it, if it is."""
     next_at: float | None = None
     """When to dial it; None while a dial or a connection is on its way, or when it is given up."""
     dials: int = 0
@@ -102,7 +119,9 @@ class Target:
 
     def _again(self, now: float, *, started: float, pause: float = 0.0) -> None:
         if self.late:
-            if self.dials < MAX_LATE_DIALS:
-                self.next_at = max(now + pause, self._dialled_at + PATIENT_GAPS[1])
+            if self.dials < (MAX_DIALS_IN_TURNS if self.gap == EAGER_GAP else MAX_LATE_DIALS):
+                self.next_at = max(now + pause, self._dialled_at + self.gap)
         elif self.dials < MAX_DIALS:
-            self.next_at = max(now + pause, self._dialled_at + retry_gap(now - started, self._patient_dials))
+            self.next_at = max(
+                now + pause, self._dialled_at + retry_gap(now - started, self._patient_dials, self.beside)
+            )

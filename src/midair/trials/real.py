@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from midair.errors import MidairError
 from midair.port import listen_tcp
 from midair.server import Server
 from midair.traversal import connect_peers
+from midair.traversal.sync import Description, decode
 from midair.trials.result import PairResult, SideResult
 
 if TYPE_CHECKING:
@@ -70,19 +72,53 @@ def connect_all(
     *,
     options: TraversalOptions | None = None,
     mail_delay: float = 0.05,
+    weights: Sequence[int] | None = None,
+    room: int | None = None,
 ) -> list[PairResult]:
-    """Lets every pair connect, all at once; ``a`` controls. ``mail_delay`` is in seconds one way, peer to peer.
+    """Lets every pair connect; ``a`` controls. ``mail_delay`` is in seconds one way, peer to peer.
 
-    A path counts only when bytes have gone both ways on it. Every pair is over within a minute.
+    All of them at once, or those that there is ``room`` for, by their ``weights``, which are 1 if nothing else is said.
+    A path counts only when bytes have gone both ways on it. Every pair is over within a minute of its turn.
     """
     del lab  # the pairs are its hosts; it must stay up
-    tries = [_Try(server, options or TraversalOptions(), mail_delay) for _ in pairs]
-    with ThreadPoolExecutor(max_workers=2 * len(pairs), thread_name_prefix="midair") as pool:
-        running = [
-            (pool.submit(_run_inside, pair.a, each.a), pool.submit(_run_inside, pair.b, each.b))
-            for pair, each in zip(pairs, tries, strict=True)
-        ]
+    weights = weights or [1] * len(pairs)
+    room = room or sum(weights)
+    gate = _Gate(room)
+    running = []
+    with ThreadPoolExecutor(max_workers=2 * min(room, len(pairs)), thread_name_prefix="midair") as pool:
+        for pair, weight in zip(pairs, weights, strict=True):
+            leave = gate.enter(min(weight, room), of=2)
+            each = _Try(server, options or TraversalOptions(), mail_delay)
+            a, b = pool.submit(_run_inside, pair.a, each.a), pool.submit(_run_inside, pair.b, each.b)
+            a.add_done_callback(leave)
+            b.add_done_callback(leave)
+            running.append((a, b))
         return [PairResult(a=a.result(), b=b.result()) for a, b in running]
+
+
+class _Gate:
+    """Lets in as much as there is room for."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._changed = threading.Condition()
+
+    def enter(self, weight: int, *, of: int) -> Callable[[object], None]:
+        """Waits for room; gives what is to be called when each of so many parts is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._room >= weight)
+            self._room -= weight
+        left = of
+
+        def leave(_: object) -> None:
+            nonlocal left
+            with self._changed:
+                left -= 1
+                if not left:
+                    self._room += weight
+                    self._changed.notify_all()
+
+        return leave
 
 
 def _run_inside(host: Host, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -105,6 +141,8 @@ class _Mailbox:
     inbox: asyncio.Queue[bytes] = field(init=False)
     peer: _Mailbox = field(init=False)
     open: Future[None] = field(default_factory=Future)
+    described: float | None = None
+    """When the peer's description came, on ``time.monotonic``'s clock."""
 
     def begin(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -118,7 +156,10 @@ class _Mailbox:
             peer.loop.call_soon_threadsafe(lambda: peer.loop.call_later(self.delay, peer.inbox.put_nowait, message))
 
     async def receive(self) -> bytes:
-        return await self.inbox.get()
+        message = await self.inbox.get()
+        if isinstance(decode(message), Description):
+            self.described = time.monotonic()
+        return message
 
 
 class _Try:
@@ -157,7 +198,7 @@ class _Try:
                     options=self._options,
                     on_event=listen,
                 )
-                ready = time.monotonic() - began
+                chosen = time.monotonic()
                 await _prove(result, controlling=controlling)
         except (MidairError, TimeoutError) as error:
             reason = str(error) or "it took longer than a minute"
@@ -170,7 +211,8 @@ class _Try:
             path=result.path,
             how=result.how,
             seconds=result.seconds,
-            ready_seconds=ready,
+            ready_seconds=chosen - began,
+            described_seconds=chosen - (mailbox.described or began),
             dials=result.attempts,
             reason=result.reason or "",
             story=tuple(story),

@@ -22,6 +22,8 @@ class SideResult:
     dials: int
     reason: str
     """Why not directly, or why not at all."""
+    described_seconds: float | None = None
+    """From having both descriptions to the choice: agreeing on the start, and the race. None where nobody measured."""
     story: tuple[str, ...] = ()
     """What happened, an event a line, where somebody listened."""
 

@@ -14,6 +14,7 @@ from midair.nat.forecast import FAN_MAX, PROBES, forecast
 from midair.port.failures import ConnectFailedError
 from midair.traversal.agent import Agent
 from midair.traversal.candidates import Candidate, CandidateType, dialable, priority, select
+from midair.traversal.late_dials import SPARE
 from midair.traversal.planning import Network, make_plan
 from midair.traversal.steps import (
     Accepted,
@@ -118,6 +119,7 @@ class SimulatedSide:
         self._legs: dict[str, _Leg] = {}
         self._accepted = 0
         self._wake = 0.0
+        self._round_trip: float | None = None
 
     @property
     def dials(self) -> int:
@@ -129,6 +131,8 @@ class SimulatedSide:
     def begin(self, now: float) -> None:
         """Both sides have met: gather."""
         self._simulation.at(now + self._options.server_wait, self._describe)
+        if self._controlling:
+            self._mail(self.peer.take_ping, now, now)
         self._ask([(self._numbers[0], each) for each in self._reflectors if self._has_family_of(each)], now)
 
     def _has_family_of(self, reflector: tuple[bytes, int]) -> bool:
@@ -188,6 +192,7 @@ class SimulatedSide:
             direct=policy != "relay",
             relay=policy != "direct",
             forecast=forecast([(local, mapped.port) for local, mapped in self._mappings if mapped.family == 4]),
+            spare=self._spare(),
         )
         self._mail(self.peer.take_description, self._ours, now)
         self._ready(now)
@@ -197,23 +202,26 @@ class SimulatedSide:
         self._theirs = description
         self._ready(now)
 
-    def _ready(self, now: float) -> None:
-        """As :func:`midair.traversal.runner._synchronise` has it: ping, pong, go."""
-        if self._ours is None or self._theirs is None or not self._controlling:
-            return
-        self._mail(self.peer.take_ping, now, now)
+    def _spare(self) -> int:
+        """As :func:`midair.traversal.gathering.gather` has it: a port more, where ports are known to be kept."""
+        known = [local == mapped.port for local, mapped in self._mappings if mapped.family == 4]
+        return self._numbers[SPARE] if known and all(known) else 0
 
     def take_ping(self, asked: float, now: float) -> None:
-        """Answers at once, or as soon as it can."""
-        if self._ours is None or self._theirs is None:
-            self._simulation.at(now + 0.001, lambda then: self.take_ping(asked, then))
-        else:
-            self._mail(self.peer.take_pong, asked, now)
+        """Answers at once."""
+        self._mail(self.peer.take_pong, asked, now)
 
     def take_pong(self, asked: float, now: float) -> None:
         """The round trip is known."""
+        self._round_trip = now - asked
+        self._ready(now)
+
+    def _ready(self, now: float) -> None:
+        """As :class:`midair.traversal.agreement.Agreement` has it: when all is known, go."""
+        if not self._controlling or self._round_trip is None or self._ours is None or self._theirs is None:
+            return
         self._mail(self.peer.start, None, now)
-        self._simulation.at(now + start_delay(now - asked), lambda then: self.start(None, then))
+        self._simulation.at(now + start_delay(self._round_trip), lambda then: self.start(None, then))
 
     def _mail(self, to: Callable[..., None], what: object, now: float) -> None:
         self._simulation.at(now + self._mail_delay, lambda then: to(what, then))
@@ -239,6 +247,8 @@ class SimulatedSide:
             for version in (4, 6):
                 if self._host.addresses(version):
                     self._host.listen(self._numbers[0], self._accepted_one, version=version)
+            if self._ours.spare:
+                self._host.listen(self._ours.spare, self._accepted_one, version=4)
         self._tell(Started(), now)
         if plan.relay:
             self._simulation.at(now + 2 * self._mail_delay, lambda then: self._tell(RelayReady(RELAY), then))
