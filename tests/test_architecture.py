@@ -18,6 +18,8 @@ PURE_NAMES = {"wire", "machine", "endpoint", "events", "errors", "config"}
 ALSO_PURE = {
     "channel/handshake",
     "channel/keys",
+    "channel/move",
+    "channel/suites",
     "nat/address",
     "nat/check/advice",
     "nat/check/judge",
@@ -33,6 +35,9 @@ ALSO_PURE = {
     "nat/mapping/routes",
     "nat/mapping/ssdp",
     "nat/mapping/xml",
+    "proxy/handshake",
+    "proxy/http_connect",
+    "proxy/socks5",
     "rendezvous/keys",
     "rendezvous/words",
     "stun/framing",
@@ -43,8 +48,10 @@ ALSO_PURE = {
     "traversal/agent",
     "traversal/attempt",
     "traversal/candidates",
+    "traversal/late_dials",
     "traversal/planning",
     "traversal/sync",
+    "trials/nat_truth",
 }
 
 
@@ -107,6 +114,7 @@ def test_the_public_names_are_these_and_all_of_them_exist() -> None:
         "Endpoint",
         "LocalPort",
         "MidairError",
+        "ProxyURL",
         "ReceiveSession",
         "SendSession",
         "Server",

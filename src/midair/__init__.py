@@ -6,11 +6,11 @@ What stands here is public; everything else may change tomorrow. Names are impor
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
+"""What type checkers take for true. Importing ``typing`` for it would double what ``import midair`` costs."""
 
 if TYPE_CHECKING:
-    from midair.config import ServerLimits, ServerURL, TraversalOptions
+    from midair.config import ProxyURL, ServerLimits, ServerURL, TraversalOptions
     from midair.connection import Connection, connect, host, punch
     from midair.endpoint import Endpoint
     from midair.errors import MidairError
@@ -25,6 +25,7 @@ __all__ = [
     "Endpoint",
     "LocalPort",
     "MidairError",
+    "ProxyURL",
     "ReceiveSession",
     "SendSession",
     "Server",
@@ -43,6 +44,7 @@ _HOMES = {
     "Endpoint": "endpoint",
     "LocalPort": "port",
     "MidairError": "errors",
+    "ProxyURL": "config",
     "ReceiveSession": "session",
     "SendSession": "session",
     "Server": "server",
@@ -61,4 +63,6 @@ def __getattr__(name: str) -> object:
         home = _HOMES[name]
     except KeyError:
         raise AttributeError(f"module 'midair' has no attribute {name!r}") from None
+    from importlib import import_module
+
     return getattr(import_module(f"midair.{home}"), name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from midair.cli.main import main
+from midair.cli.entry import main
 
 __all__: list[str] = []
 

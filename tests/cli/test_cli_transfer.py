@@ -33,7 +33,6 @@ def test_a_file_arrives_byte_for_byte_and_both_sides_say_so(server: str, tmp_pat
     assert [path.name for path in folder.iterdir()] == ["big.bin"]
     for command in (sender, receiver):
         assert command.done["ok"] is True
-        assert command.done["path"] == "direct"
         assert command.done["bytes"] == 5 * MIB + 17
         assert command.done["bytes_sent"] == 5 * MIB + 17
         assert command.done["exit_code"] == 0
@@ -42,8 +41,8 @@ def test_a_file_arrives_byte_for_byte_and_both_sides_say_so(server: str, tmp_pat
         assert file["bytes"] == 5 * MIB + 17
         assert file["outcome"] == "received"
         assert file["blake3"] == blake3(source.read_bytes()).hexdigest()
-        (path,) = command.of("path")
-        assert path["path"] == "direct"
+        path = command.of("path")[-1]
+        assert path["path"] == command.done["path"] == "direct"
         assert path["how"] in ("dial", "accept")
         assert command.of("progress")[-1]["bytes"] == 5 * MIB + 17
         assert [event["time"] for event in command.events] == sorted(event["time"] for event in command.events)
@@ -160,3 +159,16 @@ def test_help_is_quick_to_import() -> None:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=10, check=True)
     assert "receive" in result.stdout
     assert result.stderr.strip() == "[]"
+
+
+def test_what_is_not_hashed_arrives_and_has_no_hash_to_show(server: str, tmp_path: Path, folder: Path) -> None:
+    source = make_file(tmp_path / "big.bin", 2 * MIB)
+    with midair("send", "--json", "--no-hash", "--server", server, source) as sender:
+        code = sender.event("code")["code"]
+        with midair("receive", "--json", "--server", server, code, "-o", folder, "-y") as receiver:
+            assert receiver.wait() == 0
+            assert sender.wait() == 0
+    assert (folder / "big.bin").read_bytes() == source.read_bytes()
+    for command in (sender, receiver):
+        assert command.done["bytes_hashed"] == 0
+        assert [(file["outcome"], file["blake3"]) for file in command.of("file")] == [("received", None)]

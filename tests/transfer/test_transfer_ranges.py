@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transfer_support import unhurried
 
 from midair.errors import RemoteProtocolError
-from midair.transfer.pace import MAX_DATA_BYTES, EventPace, FrameSizer, RateMeter
+from midair.transfer.pace import MAX_DATA_BYTES, EventPace, FrameSizer, RateMeter, UnsentBytes
 from midair.transfer.ranges import RangeSet
 from midair.transfer.scheduler import Scheduler
 
@@ -211,16 +211,39 @@ def test_events_are_let_through_at_a_bounded_pace() -> None:
     assert [pace.ready(now) for now in (0.0, 0.1, 0.5, 0.9, 1.2)] == [True, False, True, False, True]
 
 
+@pytest.mark.parametrize(
+    ("rate", "size"), [(12e6, 64 << 10), (24e6, 128 << 10), (119e6, MAX_DATA_BYTES), (1e6, 64 << 10)]
+)
+def test_a_record_is_as_large_as_can_be_sent_in_some_milliseconds(rate: float, size: int) -> None:
+    sizer = FrameSizer()
+    for _ in range(20):
+        sizer.sent(sizer.size, sizer.size / rate)
+    assert sizer.size == size
+
+
+def test_what_is_handed_over_unsent_follows_the_speed_of_the_path_but_not_at_once() -> None:
+    unsent, now = UnsentBytes(0.0), 0.0
+    assert unsent.bytes == 128 << 10
+    assert not unsent.sent(100_000_000, 0.2), "too soon to say anything"
+    story = [(200e6, 128), (300e6, 4096), (200e6, 4096), (100e6, 128), (30e6, 128), (12e6, 32), (30e6, 32), (60e6, 128)]
+    unsent.sent(0, now := now + 1.0)
+    for rate, kib in story:
+        before = unsent.bytes
+        now += 1.0
+        assert unsent.sent(int(rate), now) is (kib << 10 != before)
+        assert unsent.bytes == kib << 10, rate
+
+
 def test_records_grow_on_a_fast_path_and_shrink_on_a_slow_one() -> None:
     sizer = FrameSizer()
     smallest = sizer.size
     for _ in range(10):
         sizer.sent(sizer.size, 0.001)
     assert sizer.size == MAX_DATA_BYTES
-    sizer.sent(sizer.size, 0.2)
+    sizer.sent(sizer.size, 0.02)
     assert sizer.size == MAX_DATA_BYTES
     for _ in range(10):
-        sizer.sent(sizer.size, 1.0)
+        sizer.sent(sizer.size, 0.05)
     assert sizer.size == smallest
     sizer.sent(100, 0.001)
     assert sizer.size == smallest, "a record that was not full says nothing about the path"

@@ -6,17 +6,30 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from transfer_support import Log, Running, channels, send_and_receive, start_receiving, start_sending, tree
+from transfer_support import (
+    DEADLINE,
+    IMPATIENT,
+    Log,
+    Running,
+    channels,
+    send_and_receive,
+    start_receiving,
+    start_sending,
+    tree,
+)
 
 from midair import events
 from midair.channel import Channel, Received
 from midair.errors import ConnectionLostError, IntegrityError, LocalIOError, TargetExistsError
 from midair.transfer import Outcome, Sender, intake, scan
-from midair.transfer.journal import MAGIC, Begun, Committed, Committing, JournalWriter, Parts, Record
+from midair.transfer.file_receiving import FileReceiving
+from midair.transfer.journal import MAGIC, Begun, Committed, Committing, JournalReader, JournalWriter, Parts, Record
 from midair.transfer.journal_file import JournalFile
 from midair.transfer.runs import Runs
 from midair.transfer.wire import Digest
@@ -206,6 +219,105 @@ def test_a_source_that_changed_since_starts_over_and_our_old_part_goes(folders: 
     assert outcome.bytes_crossed == 8 * MiB
     assert len(log.of(events.Status)) == 1
     assert not log.of(events.Resumed)
+    assert tree(there) == tree(here)
+
+
+def test_what_comes_in_after_the_connection_was_found_broken_is_kept_as_well(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes to a dead sender learns of it first; whoever reads still finds what it had sent."""
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(4 * MiB))
+    synced = threading.Event()
+    real = intake.Intake.write
+
+    def broken(receiving: FileReceiving, *arguments: object) -> None:
+        synced.set()
+        raise ConnectionLostError("broken")
+
+    def write(self: intake.Intake, position: int, data: memoryview) -> None:
+        real(self, position, data)
+        assert synced.wait(DEADLINE)
+
+    with monkeypatch.context() as patched, channels() as (a, b):
+        patched.setattr(FileReceiving, "salvage", broken)
+        patched.setattr(FileReceiving, "_follow", broken)
+        patched.setattr(intake.Intake, "write", write)
+        start_sending(a, [here / "x"])
+        receiver = start_receiving(b, there, limits=IMPATIENT)
+        assert isinstance(receiver.error(), ConnectionLostError)
+        received = receiver.party.outcome.bytes_crossed
+    assert received > 0
+    _, outcome = send_and_receive([here / "x"], there)
+    assert outcome.bytes_crossed == 4 * MiB - received
+    assert tree(there) == tree(here)
+
+
+@pytest.mark.parametrize("damage", ["shorter", "gone"])
+def test_what_was_not_there_is_not_vouched_for_when_something_new_stands_there(
+    folders: tuple[Path, Path], damage: str
+) -> None:
+    """Else a power cut in the second run could leave a file that is as long as the journal says, and full of zeros."""
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(8 * MiB))
+    first = broken_run([here / "x"], there, 7)
+    assert first is not None
+    assert first[1].bytes_crossed > 100_000
+    if damage == "gone":
+        (there / "x.part").unlink()
+    else:
+        os.truncate(there / "x.part", 100_000)
+    assert broken_run([here / "x"], there, 5) is not None
+    reader = JournalReader(scan([here / "x"]).manifest)
+    reader.feed((there / "x.part.journal").read_bytes())
+    assert 0 < reader.durable.total < first[1].bytes_crossed
+    for start, end in reader.durable:
+        assert (there / "x.part").read_bytes()[start:end] == (here / "x").read_bytes()[start:end]
+    send_and_receive([here / "x"], there)
+    assert tree(there) == tree(here)
+
+
+def test_an_empty_file_that_a_kill_left_beside_the_journal_is_not_in_the_way_of_other_content(
+    folders: tuple[Path, Path],
+) -> None:
+    """It was made, and the journal did not say so yet."""
+    here, there = folders
+    (here / "x").write_bytes(b"x" * 1000)
+    (there / "x.part.journal").write_bytes(JournalWriter().encode([Begun(bytes(16))]))
+    (there / "x.part").touch()
+    send_and_receive([here / "x"], there)
+    assert tree(there) == tree(here)
+
+
+def test_no_more_than_a_bound_is_written_that_is_not_durable(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = folders
+    (here / "x").write_bytes(os.urandom(12 * MiB))
+    monkeypatch.setattr(intake, "SYNC_BYTES", 1 * MiB)
+    monkeypatch.setattr(intake, "MAX_NOT_DURABLE", 2 * MiB)
+    most = 0
+    sync = intake.Intake.sync
+    write = intake.Intake.write
+
+    def slow(self: intake.Intake) -> bool:
+        """The disk comes to it only when nothing more is written, or everything is here."""
+        deadline = time.monotonic() + 0.3
+        while (before := self.received) < 12 * MiB and time.monotonic() < deadline:
+            time.sleep(0.02)
+            if self.received == before:
+                break
+        return sync(self)
+
+    def watched(self: intake.Intake, position: int, data: memoryview) -> None:
+        nonlocal most
+        write(self, position, data)
+        most = max(most, self.not_durable)
+
+    monkeypatch.setattr(intake.Intake, "sync", slow)
+    monkeypatch.setattr(intake.Intake, "write", watched)
+    send_and_receive([here / "x"], there)
+    assert MiB < most <= 2 * MiB
     assert tree(there) == tree(here)
 
 

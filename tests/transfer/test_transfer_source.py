@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from transfer_support import Log, send_and_receive, tree
+from transfer_support import Log, Running, channels, send_and_receive, start_receiving, tree
 
 from midair import events
 from midair.errors import LocalIOError, UsageError
-from midair.transfer import scan
+from midair.transfer import Sender, scan
 from midair.transfer.pace import EventPace
 from midair.transfer.source import SourceReader
 
@@ -154,6 +154,12 @@ def rewrite(path: Path) -> None:
     os.utime(path, ns=(0, 1))
 
 
+def truncate_and_extend(path: Path) -> None:
+    size = path.stat().st_size
+    os.truncate(path, 0)
+    os.truncate(path, size)
+
+
 def turn_into_pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -161,7 +167,7 @@ def turn_into_pipe(path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["in the middle", "at the end"])
 @pytest.mark.parametrize("when", ["before", "during"])
-@pytest.mark.parametrize("change", [truncate, grow, replace, rewrite, Path.unlink, turn_into_pipe])
+@pytest.mark.parametrize("change", [truncate, grow, replace, rewrite, truncate_and_extend, Path.unlink, turn_into_pipe])
 def test_a_source_that_changes_fails_alone_and_by_name_and_no_half_file_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], when: str, place: str
 ) -> None:
@@ -254,3 +260,25 @@ def test_a_source_that_cannot_be_read_any_more_fails_by_name(
         assert (failed.name, failed.outcome) == ("x", "local-io")
         assert "Input/output error" in failed.text
     assert os.listdir(tmp_path / "there") == ([] if alone else ["y"])
+
+
+@pytest.mark.parametrize("change", [truncate, grow, replace, rewrite, truncate_and_extend, Path.unlink, turn_into_pipe])
+def test_of_many_small_files_the_one_that_changed_fails_alone_and_by_name(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """They are looked at once, after they were read."""
+    (tmp_path / "t").mkdir()
+    (tmp_path / "there").mkdir()
+    for number in range(100):
+        (tmp_path / "t" / f"{number:03}").write_bytes(f"{number:03}".encode() * 100)  # all of them fit into one record
+    source = scan([tmp_path / "t"])
+    change(tmp_path / "t/050")
+    (tmp_path / "t/twin").unlink(missing_ok=True)
+    with channels() as (a, b):
+        sender, receiver = Running(Sender(a, source, Log())), start_receiving(b, tmp_path / "there")
+        for outcome in (sender.outcome(), receiver.outcome()):
+            (failed,) = outcome.files.not_stored()
+            assert (failed.name, failed.outcome) == ("t/050", "source-changed")
+    (tmp_path / "t/050").unlink(missing_ok=True)
+    received, sent = tree(tmp_path / "there"), tree(tmp_path / "t")
+    assert {name.removeprefix("t/"): what for name, what in received.items() if name != "t"} == sent

@@ -6,13 +6,14 @@ and has somebody decide about what is in the way. Only then is the offer accepte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Iterator
 
 from midair import events
-from midair.errors import RemoteProtocolError
+from midair.errors import MidairError, RemoteProtocolError
 from midair.transfer import wire
 from midair.transfer.clashes import Resolve, resolve_clashes
 from midair.transfer.comparison import Comparison
@@ -39,8 +40,11 @@ _RESULTS_BYTES = 256 << 10
 class FileReceiving:
     """See :class:`midair.transfer.receiving.Receiving`."""
 
-    def __init__(self, line: Line, destination: Folder, manifest: Manifest, resolve: Resolve | None) -> None:
+    def __init__(
+        self, line: Line, destination: Folder, manifest: Manifest, resolve: Resolve | None, *, hashed: bool = True
+    ) -> None:
         self._line = line
+        self._hashed = hashed
         self._link = line.link
         self._destination = destination
         self._manifest = manifest
@@ -85,7 +89,16 @@ class FileReceiving:
         try:
             self._folder = os.open(self._destination.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             found = self._found = inspect(self._folder, manifest, self._plan)
-            self._intake = Intake(self._folder, manifest, self._plan, found, self._results, self._line.wake.set)
+            self._intake = Intake(
+                self._folder,
+                manifest,
+                self._plan,
+                found,
+                self._results,
+                self._line.wake.set,
+                self._line.alive,
+                hashed=self._hashed,
+            )
             undecided = {*found.survey.clashes, *found.survey.unsure}
             if self._resolve is None:
                 resolve_clashes(self._folder, manifest, self._plan, found.survey.clashes, None)
@@ -210,7 +223,8 @@ class FileReceiving:
         resumed = wanted.total - missing.total
         self._total = manifest.total - excluded
         self.begun = True
-        self._link.send(wire.Accept(durable=identical + resumed, identical=identical, excluded=excluded))
+        durable = identical + resumed
+        self._link.send(wire.Accept(durable=durable, identical=identical, excluded=excluded, hashed=self._hashed))
         # What is counted as durable from here on is what stands there, whether this transfer brought it or not.
         for index, fate in plan.notable():
             if fate is Fate.IDENTICAL:
@@ -289,6 +303,10 @@ class FileReceiving:
 
     def close(self) -> None:
         if self._intake is not None:
+            if self.begun and not self.committed:
+                # The worker may have found the connection broken first, and what was on its way came after that.
+                with contextlib.suppress(MidairError):
+                    self._intake.sync()
             self._intake.close()
         if self._folder is not None:
             os.close(self._folder)

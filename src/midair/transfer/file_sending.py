@@ -19,7 +19,7 @@ from midair.transfer.failures import telling
 from midair.transfer.manifest import encode_records
 from midair.transfer.names import escape
 from midair.transfer.outcome import STORED, FileOutcomes, Outcome, Results
-from midair.transfer.pace import EventPace, FrameSizer, RateMeter
+from midair.transfer.pace import EventPace, FrameSizer, RateMeter, UnsentBytes
 from midair.transfer.ranges import Range, RangeSet
 from midair.transfer.runs import Runs
 from midair.transfer.sending import Line, demand
@@ -39,8 +39,9 @@ _FLUSH_HASHED = 64 << 20
 class FileSending:
     """See :class:`midair.transfer.sending.Sending`."""
 
-    def __init__(self, line: Line, source: Source) -> None:
+    def __init__(self, line: Line, source: Source, *, hashed: bool = True) -> None:
         self._line = line
+        self._hashing = hashed
         self._link = line.link
         self._source = source
         self._manifest = source.manifest
@@ -63,6 +64,7 @@ class FileSending:
         self._hashed = 0
         self._runs = Runs()
         self._sizer = FrameSizer()
+        self._unsent = UnsentBytes(time.monotonic())
         self._meter: RateMeter | None = None
         self._pace = EventPace()
 
@@ -90,7 +92,13 @@ class FileSending:
             )
         )
         self._link.send(
-            wire.Announce(version=wire.VERSION, entries=len(manifest), total=manifest.total, manifest_id=manifest.id)
+            wire.Announce(
+                version=wire.VERSION,
+                entries=len(manifest),
+                total=manifest.total,
+                manifest_id=manifest.id,
+                hashed=self._hashing,
+            )
         )
         for payload in encode_records(manifest.entries):
             self._line.check()
@@ -164,9 +172,7 @@ class FileSending:
             else:
                 failure = None
             if count:
-                began = time.monotonic()
-                self._link.send_data(frame, wire.DATA_HEADER_BYTES + count)
-                self._sizer.sent(count, time.monotonic() - began)
+                self._send_data(frame, count)
                 position += count
                 self._crossed += count
                 if limit is not None:
@@ -180,6 +186,14 @@ class FileSending:
             digests.append(digest)
         self._link.send(wire.RangeEnd(start=start, end=end, digests=digests))
         self._void.subtract(0, end)  # what the receiver has got past it does not ask for again
+
+    def _send_data(self, frame: Frame, count: int) -> None:
+        began = time.monotonic()
+        self._link.send_data(frame, wire.DATA_HEADER_BYTES + count)
+        now = time.monotonic()
+        self._sizer.sent(count, now - began)
+        if self._unsent.sent(count, now):
+            self._link.allow_unsent(self._unsent.bytes)
 
     def _fill(self, frame: Frame, reader: SourceReader, start: int, end: int, digests: list[wire.Digest]) -> int:
         """Content from virtual offset ``start`` on, up to ``end``, a hole, what is void, or as many files as a record
@@ -256,11 +270,12 @@ class FileSending:
 
     def _take_accept(self, message: wire.Accept) -> None:
         total = self._manifest.total
-        fits = message.identical <= message.durable <= total - message.excluded
+        fits = message.identical <= message.durable <= total - message.excluded and message.hashed <= self._hashing
         demand(not self._accepted and not self._jobs and fits, "an Accept that cannot be")
         self._link.expect(_PATIENCE)
         self._accepted = True
         self._holes = message.holes
+        self._runs.hashing = message.hashed
         # Not what it has taken already: a pipe may still be handing that on, and reports only what it has handed on.
         self._durable = 0
         self._total = total - message.excluded

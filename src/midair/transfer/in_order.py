@@ -60,7 +60,7 @@ class InOrder:
         self._ongoing = ongoing
         return ongoing.outlet.taken
 
-    def _begin(self, *, holes: bool) -> Ongoing:
+    def _begin(self, *, holes: bool, hashed: bool = True) -> Ongoing:
         ongoing = self._ongoing
         assert ongoing is not None
         if self._destination.ongoing is None:
@@ -73,7 +73,7 @@ class InOrder:
         self._meter = RateMeter(time.monotonic(), outlet.handed)
         self._link.expect(math.inf)
         self.begun = True
-        self._link.send(wire.Accept(durable=self._taken_before, holes=holes))
+        self._link.send(wire.Accept(durable=self._taken_before, holes=holes, hashed=hashed))
         if self._taken_before:
             self._line.emit(events.Resumed(bytes=self._taken_before))
         outlet.start(self._line.wake.set)

@@ -45,6 +45,8 @@ class Found:
     stage: Stage = Stage.RECEIVING
     durable: RangeSet = field(default_factory=RangeSet)
     """Virtual ranges among the unfinished data that are neither asked for nor hashed again."""
+    distrusted: list[int] = field(default_factory=list)
+    """Files that the journal vouches for, and that are not there or not so long."""
     parts: set[str] = field(default_factory=set)
     """Names on the top level that are ours."""
     present: set[str] = field(default_factory=set)
@@ -98,9 +100,8 @@ def check_room(
     missing = 0
     for index, entry in enumerate(manifest.entries):
         if entry.size and plan.staged(index) and index not in undecided:
-            start, end = manifest.span(index)
-            absent = entry.size - sum(b - a for a, b in found.durable.overlapping(start, end))
-            missing += max(0, absent - entry.holes)
+            here = found.durable.overlapping(*manifest.span(index)) if found.durable else ()
+            missing += max(0, entry.size - sum(b - a for a, b in here) - entry.holes)
     if not missing:
         return
     system = os.fstatvfs(folder)
@@ -203,12 +204,15 @@ def _check_parts(folder: int, manifest: Manifest, plan: Plan, found: Found) -> N
         right_kind = stat.S_ISDIR if entry.kind == "directory" else stat.S_ISREG
         ours = right_kind(part.st_mode) and disk.is_ours(part, folder)
         # A part that was made and, because of a crash, not written down is still empty.
-        if not ours or not (name in found.parts or (found.begun and _is_empty(name, part, folder))):
+        if not ours or not (name in found.parts or (found.journal is not None and _is_empty(name, part, folder))):
             raise TargetExistsError(
                 f"{escape(name)} is in the way: it is not unfinished data of this transfer",
                 hint="Move it away, or name another folder with -o.",
             )
-        found.present.add(name)
+        if found.begun:
+            found.present.add(name)
+        else:
+            found.leftovers.add(name)
 
 
 def _is_empty(name: str, part: os.stat_result, folder: int) -> bool:
@@ -234,5 +238,5 @@ def _distrust_what_is_not_there(folder: int, manifest: Manifest, found: Found) -
             except NotADirectoryError:
                 there = None
             if there is None or not stat.S_ISREG(there.st_mode) or there.st_size < piece.offset + piece.size:
-                base = manifest.start(piece.index)
-                found.durable.subtract(base, base + entry.size)
+                found.durable.subtract(*manifest.span(piece.index))
+                found.distrusted.append(piece.index)

@@ -11,44 +11,46 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from blake3 import blake3
 
-from midair.errors import MidairError
 from midair.transfer import disk
 from midair.transfer.failures import from_os
-from midair.transfer.file_system import fail_what_cannot_be, refuse_twins, reserve
 from midair.transfer.inspection import Found
 from midair.transfer.journal import (
     AlikeFile,
     Committed,
     Committing,
-    Dropped,
     Exceptional,
     HollowRun,
     Stage,
     alike_records,
+    dropped_records,
     durable_records,
     exceptions_records,
-    parts_records,
 )
 from midair.transfer.journal_file import JournalFile
-from midair.transfer.layout import journal_name
-from midair.transfer.manifest import Manifest
+from midair.transfer.manifest import Manifest, Piece
 from midair.transfer.matching import Matching
 from midair.transfer.outcome import Results
 from midair.transfer.plan import Fate, Plan
-from midair.transfer.staging import Staging, remove_parts
+from midair.transfer.preparing import prepare
+from midair.transfer.ranges import Range
+from midair.transfer.staging import Staging
 from midair.transfer.wire import Digest
 
-__all__ = ["SYNC_BYTES", "SYNC_SECONDS", "Intake"]
+__all__ = ["MAX_NOT_DURABLE", "SYNC_BYTES", "SYNC_SECONDS", "Intake"]
 
-SYNC_BYTES = 64 << 20
+SYNC_BYTES = 32 << 20
 """Written and not yet durable, before a sync is wanted at once."""
+MAX_NOT_DURABLE = 64 << 20
+"""Written and not yet durable, at most: what a kill may cost. Half of it can come in while the other half is synced."""
 SYNC_SECONDS = 0.5
 """A sync is wanted this often anyway: a crash costs no more than what came in that time."""
 
+_LOOK_SECONDS = 0.2
+"""How often somebody who waits for a sync looks whether it still comes."""
 _MAX_WAITING = 16
 _EMPTY = blake3().digest()
 
@@ -57,9 +59,19 @@ class Intake:
     """The first methods are for the writing thread; what the syncing thread may call says so."""
 
     def __init__(
-        self, folder: int, manifest: Manifest, plan: Plan, found: Found, results: Results, wake: Callable[[], None]
+        self,
+        folder: int,
+        manifest: Manifest,
+        plan: Plan,
+        found: Found,
+        results: Results,
+        wake: Callable[[], None],
+        alive: Callable[[], bool] = lambda: True,
+        *,
+        hashed: bool = True,
     ) -> None:
-        """``folder`` stays the caller's; the journal in ``found`` is taken over. ``wake`` asks for a sync."""
+        """``folder`` stays the caller's; the journal in ``found`` is taken over. ``wake`` asks for a sync, which comes
+        as long as the transfer is ``alive``."""
         self._folder = folder
         self._manifest = manifest
         self._plan = plan
@@ -67,13 +79,15 @@ class Intake:
         self._results = results
         self._journal: JournalFile | None = found.journal
         self._wake = wake
+        self._alive = alive
         self._staging = Staging(folder, manifest, plan)
         self._finishing = Staging(folder, manifest, plan)
         self.durable = found.durable
         """Virtual ranges on disk and in the journal; changed by the syncing thread only."""
 
         self._lock = threading.Lock()
-        self._matching = Matching(manifest)
+        self._synced_more = threading.Condition(self._lock)
+        self._matching = Matching(manifest, hashed=hashed)
         self._file = -1
         self._descriptor: int | None = None
         self._dropped: set[int] = set()
@@ -85,28 +99,71 @@ class Intake:
         self.received = 0
         """Bytes of content written in this run."""
         self._synced = 0
+        self._named = -1
+        """The last file that was synced: its name is durable."""
         self._sync_failed = False
 
     # -- the writing thread --
 
     def write(self, position: int, data: memoryview) -> None:
         """Content for virtual offset ``position``. Raises: LocalIOError, DiskFullError, RemoteProtocolError."""
-        for piece in self._manifest.pieces(position, position + len(data)):
-            part, data = data[: piece.size], data[piece.size :]
-            descriptor = self._enter_file(piece.index)
-            try:
-                disk.write_at(descriptor, part, piece.offset)
-            except OSError as error:
-                raise from_os(error, self._manifest.entries[piece.index].path) from error
-            with self._lock:
-                self.received += piece.size
-                digest = self._matching.feed(piece, part)
-                if digest is not None:
-                    self._complete.append(digest)
-                    if (digest.start, digest.end) == (0, self._manifest.entries[piece.index].size):
-                        self._results.put_hash(piece.index, digest.blake3)
+        if self.not_durable > MAX_NOT_DURABLE - len(data):
+            self._wait_for_a_sync(len(data))
+        pieces = list(self._manifest.pieces(position, position + len(data)))
+        if len(pieces) > _MAX_WAITING:
+            self._write_many(pieces, data)
+        else:
+            for piece in pieces:
+                self._write_piece(piece, data[: piece.size])
+                data = data[piece.size :]
         if self.received - self._synced >= SYNC_BYTES:
             self._wake()
+
+    def _write_piece(self, piece: Piece, part: memoryview) -> None:
+        descriptor = self._enter_file(piece.index)
+        try:
+            disk.write_at(descriptor, part, piece.offset)
+        except OSError as error:
+            raise from_os(error, self._manifest.entries[piece.index].path) from error
+        with self._lock:
+            self._note(piece, part)
+
+    def _write_many(self, pieces: list[Piece], data: memoryview) -> None:
+        """So many files that they are not synced one by one; but for the first and the last they are whole."""
+        entries = self._manifest.entries
+        parts: list[memoryview] = []
+        for piece in pieces:
+            parts.append(data[: piece.size])
+            data = data[piece.size :]
+        first = int(pieces[0].size < entries[pieces[0].index].size)
+        last = len(pieces) - int(pieces[-1].size < entries[pieces[-1].index].size)
+        if first:
+            self._write_piece(pieces[0], parts[0])
+        self._leave_file()
+        for place in range(first, last):
+            self._staging.write_whole(pieces[place].index, parts[place])
+        with self._lock:
+            for place in range(first, last):
+                self._note(pieces[place], parts[place])
+                self._closed.append(pieces[place].index)
+        if last < len(pieces):
+            self._write_piece(pieces[last], parts[last])
+
+    def _note(self, piece: Piece, part: memoryview) -> None:
+        """It is written; with the lock held."""
+        self.received += piece.size
+        digest = self._matching.feed(piece, part)
+        if digest is not None:
+            self._complete.append(digest)
+            if (digest.start, digest.end) == (0, self._manifest.entries[piece.index].size) and digest.blake3:
+                self._results.put_hash(piece.index, digest.blake3)
+
+    def _wait_for_a_sync(self, size: int) -> None:
+        """Until there is room for ``size`` bytes that are not durable, or it does not matter any more."""
+        self._wake()
+        with self._synced_more:
+            while self.not_durable > MAX_NOT_DURABLE - size and self._alive():
+                self._synced_more.wait(_LOOK_SECONDS)
 
     def hole(self, file: int, start: int, end: int) -> None:
         """From offset ``start`` to ``end`` the file has no content. Raises: LocalIOError, DiskFullError."""
@@ -170,38 +227,15 @@ class Intake:
 
         Raises: MidairError; then nothing of a transfer that was not begun before is left.
         """
-        created: list[str] = []
-        begun = self._found.begun
-        if self._journal is None:
-            self._journal = JournalFile.create(self._folder, journal_name(self._manifest.entries[0].path))
-            begun = True
-        try:
-            refuse_twins(self._folder, self._manifest)
-            if self._found.stage is Stage.RECEIVING:
-                fail_what_cannot_be(self._folder, self._journal, self._manifest, self._plan)
-            if not self._found.begun:
-                begun = True
-                remove_parts(self._folder, self._found.leftovers)
-                self._journal.begin(self._manifest.id)
-            if self._found.stage is Stage.RECEIVING:
-                self._create_parts(created)
-                if records := alike_records(list(alike)):
-                    self._journal.append(records)
-                reserve(self._staging, self._manifest, self._plan, self.durable)
-        except MidairError:
-            if begun and not self._found.begun:
-                remove_parts(self._folder, created)
-                self._journal.remove()
-            raise
-
-    def _create_parts(self, created: list[str]) -> None:
-        assert self._journal is not None
-        self._staging.create(self._found.present, created)
-        unrecorded = [name for name in created if name not in self._found.parts]
-        if unrecorded:
-            # Before anything is in them: a part that no journal names is only taken for ours while it is empty.
-            self._journal.append(parts_records(unrecorded))
-            self._staging.sync_folder()
+        self._journal = prepare(
+            self._folder,
+            self._manifest,
+            self._plan,
+            self._found,
+            self._staging,
+            self.durable,
+            alike_records(list(alike)),
+        )
 
     def sync(self) -> bool:
         """Bring what has been written to the disk and then into the journal; whether there was anything.
@@ -225,23 +259,36 @@ class Intake:
             left.append(current)
         news = received != self._synced or bool(hollow)
         if news:
-            self._bring_to_disk(left, closed)
+            self._bring_to_disk(left, closed, runs, hollow)
+            self._named = runs[-1].file if runs else -1
             runs = [run for run in runs if run.file not in dropped]
             hollow = [run for run in hollow if run.file not in dropped]
             if runs or hollow:
                 self._journal.append(durable_records(runs, hollow))
             vouched: list[Digest | HollowRun] = [*runs, *hollow]
-            for part in vouched:
-                base = self._manifest.start(part.file)
-                self.durable.add(base + part.start, base + part.end)
+            for start, end in self._spans(vouched):
+                self.durable.add(start, end)
         else:
             _close(left)
         for file in dropped:
             self.durable.subtract(*self._manifest.span(file))
-        self._synced = received
+        with self._synced_more:
+            self._synced = received
+            self._synced_more.notify_all()
         return news
 
-    def _bring_to_disk(self, left: list[int], closed: list[int]) -> None:
+    def _spans(self, parts: Iterable[Digest | HollowRun]) -> Iterator[Range]:
+        """Virtual ranges; small files one after the other as one."""
+        start = end = 0
+        for part in parts:
+            base = self._manifest.start(part.file)
+            if base + part.start != end:
+                yield start, end
+                start = base + part.start
+            end = base + part.end
+        yield start, end
+
+    def _bring_to_disk(self, left: list[int], closed: list[int], runs: list[Digest], hollow: list[HollowRun]) -> None:
         # Never tried again when it fails: the system may have forgotten what it could not write, and say all is well.
         self._sync_failed = True
         try:
@@ -252,6 +299,9 @@ class Intake:
                     left.append(self._finishing.open_file(index))
                     disk.sync_data(left[-1])
                     os.close(left.pop())
+                self._finishing.sync_names(
+                    ({run.file for run in runs} | {hole.file for hole in hollow}) - {self._named}
+                )
         except OSError as error:
             raise from_os(error, "the folder") from error
         finally:
@@ -264,7 +314,7 @@ class Intake:
         with self._lock:
             dropped = sorted(self._dropped)
         if dropped:
-            self._journal.append([Dropped(file) for file in dropped])
+            self._journal.append(dropped_records(dropped))
 
     @property
     def not_durable(self) -> int:
@@ -279,7 +329,7 @@ class Intake:
         assert self._journal is not None
         if self._found.stage is not Stage.COMMITTED:
             self._discard_what_gets_no_name()
-            self._finishing.finish(alive, self._found.published)
+            self._finishing.finish(alive, self._found.published, self._staging.dressed)
             if not alive():
                 return False
             self._journal.append([*exceptions_records(self._exceptions()), Committing()])

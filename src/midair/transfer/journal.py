@@ -52,6 +52,7 @@ __all__ = [
     "Record",
     "Stage",
     "alike_records",
+    "dropped_records",
     "durable_records",
     "exceptions_records",
     "parts_records",
@@ -143,6 +144,11 @@ def durable_records(runs: list[Digest], hollow: list[HollowRun]) -> list[Record]
     ]
 
 
+def dropped_records(files: Iterable[int]) -> list[Record]:
+    """One for each of ``files``."""
+    return [Dropped(file) for file in files]
+
+
 def parts_records(names: list[str]) -> list[Record]:
     """``names`` in records of bounded size."""
     return [Parts(names[i : i + _BATCH]) for i in range(0, len(names), _BATCH)]
@@ -186,6 +192,7 @@ class JournalReader:
         self._manifest = manifest
         self._pending = bytearray()
         self._ended = False
+        self._blank = False
         self._decoder = msgspec.msgpack.Decoder(Record)
         self.valid_bytes = 0
         """Bytes up to the end of the last record that counts; a writer goes on there."""
@@ -214,7 +221,12 @@ class JournalReader:
             return
         self._pending += data
         if self.valid_bytes == 0:
-            if not MAGIC.startswith(self._pending[: len(MAGIC)]):
+            if not any(self._pending):
+                # The size had reached the disk when the power went, and the first record had not.
+                self._blank = self._blank or bool(data)
+                self._pending.clear()
+                return
+            if self._blank or not MAGIC.startswith(self._pending[: len(MAGIC)]):
                 self.foreign = self._ended = True
                 return
             if len(self._pending) < len(MAGIC):

@@ -2,9 +2,10 @@
 
 Three things threads with blocking sockets do not have by themselves:
 
-* *Signs of life.* A side that has sent nothing for some seconds sends a Ping; one from which nothing comes for longer
-  is given up. Only the time spent waiting in ``receive`` counts: a side that is busy with its own disk has not heard,
-  but not because nothing was said.
+* *Signs of life.* A side that has sent nothing for a second sends a Ping; one from which nothing comes for longer is
+  given up, and both meet again. Only the time spent waiting in ``receive`` counts: a side that is busy with its own
+  disk has not heard, but not because nothing was said. A piece of a record is a sign of life, too. Where our own
+  address has gone, the silence will not end.
 * *Deadlines.* A thread blocked in a socket is woken by ``Channel.abort``, from the one thread here that itself never
   blocks on the network.
 * *Last words.* Failed, Refuse or Cancel are the last record of their side. Closing right after it would send a RST over
@@ -24,10 +25,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from midair.errors import ConnectionLostError, MidairError
+from midair.port import allow_unsent, is_own_address, seconds_since_heard
 from midair.transfer import wire
 
 if TYPE_CHECKING:
-    from midair.channel import Channel, Frame, Received
+    from midair.channel import Conversation, Frame, Received
 
 __all__ = ["Link", "LinkLimits"]
 
@@ -41,10 +43,15 @@ _TICK = 0.25
 class LinkLimits:
     """All in seconds."""
 
-    ping: float = 5.0
+    ping: float = 1.0
     """Send a Ping after so long without a record."""
-    silence: float = 30.0
-    """Give up after so long without a record from the other side: six lost pings."""
+    silence: float = 6.0
+    """Give up after so long without a byte from the other side: six lost pings. TCP repeats what was lost in an outage
+    of three seconds within six (RFC 6298 5.5 doubles the pause each time)."""
+    silence_of_records: float = 30.0
+    """The same where the system does not tell when the last byte came: a record of 64 KiB takes that on 17 kbit/s."""
+    suspicion: float = 1.5
+    """After so long without a byte, look whether our own address is still there."""
     stall: float = 120.0
     """Give up when one record cannot be sent in this time. Records shrink on a slow path, see the sender."""
     quiet: float = 3.0
@@ -60,7 +67,7 @@ class Link:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Conversation,
         limits: LinkLimits | None = None,
         *,
         on_quiet: Callable[[float], None] = lambda seconds: None,
@@ -74,6 +81,8 @@ class Link:
         self._last_sent = time.monotonic()
         self._send_began: float | None = None
         self._receive_began: float | None = None
+        self._address = channel.local.address
+        self._address_known = is_own_address(self._address)
         self._deadline: float | None = None
         self._patience: float | None = None
         self._moved = time.monotonic()
@@ -82,6 +91,8 @@ class Link:
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="midair-ticker", daemon=True)
         self._canceller: threading.Thread | None = None
+        self._cancelling = threading.Lock()
+        """Held until the canceller runs: until then nobody can wait for its end."""
 
     def start(self) -> None:
         """From here on the other side gets its signs of life."""
@@ -103,6 +114,10 @@ class Link:
         """Raises: ConnectionLostError, also after the last word."""
         self._send(lambda: self._channel.send_frame(wire.DATA, frame, length))
 
+    def allow_unsent(self, count: int) -> None:
+        """How many bytes the system may hold that it has not sent yet, on the connection there is now."""
+        allow_unsent(self._channel.sock, count)
+
     def say_last(self, message: wire.Failed | wire.Refuse) -> None:
         """Send the last word of this side and give the other one ``linger`` seconds to close. Never raises."""
         with contextlib.suppress(MidairError), self._sending:
@@ -113,8 +128,9 @@ class Link:
 
     def cancel(self) -> None:
         """Say Cancel as soon as the record being sent is out, then end. Returns at once; never raises."""
-        self._canceller = threading.Thread(target=self._say_cancel, name="midair-cancel", daemon=True)
-        self._canceller.start()
+        with self._cancelling:
+            self._canceller = threading.Thread(target=self._say_cancel, name="midair-cancel", daemon=True)
+            self._canceller.start()
 
     def receive(self) -> Received:
         """The next record. Raises: ConnectionLostError, RemoteProtocolError; ChannelClosed."""
@@ -154,8 +170,10 @@ class Link:
 
     def close(self) -> None:
         """In good order, from the thread that received last, or after it has ended. Bounded; never raises."""
-        if self._canceller is not None:
-            self._canceller.join()
+        with self._cancelling:
+            canceller = self._canceller
+        if canceller is not None:
+            canceller.join()
         self._channel.close(linger=self.limits.linger)
         self._stop.set()
         if self._ticker.is_alive():
@@ -227,14 +245,35 @@ class Link:
         if self._deadline is not None and now >= self._deadline:
             return "the transfer has ended"
         began = self._receive_began
-        if began is not None and now - began >= limits.silence:
-            return f"nothing came from the other side for {limits.silence:g} s"
+        if began is not None and (why := self._judge_silence(now - began)) is not None:
+            return why
         if began is not None and self._patience is not None and now - self._moved >= self._patience:
             return f"the other side did not go on for {self._patience:g} s"
         began = self._send_began
         if began is not None and now - began >= limits.stall:
             return f"the other side took nothing for {limits.stall:g} s"
         return None
+
+    def _judge_silence(self, waited: float) -> str | None:
+        """Why the other side will not be heard again, if so; ``waited`` is seconds."""
+        limits = self.limits
+        if waited < min(limits.suspicion, limits.silence):
+            return None
+        heard = seconds_since_heard(self._channel.incoming)
+        if heard is None:
+            return _nothing_came(limits.silence_of_records) if waited >= limits.silence_of_records else None
+        silent = min(waited, heard)
+        if silent >= limits.silence:
+            return _nothing_came(limits.silence)
+        if silent >= limits.suspicion and self._address_has_gone():
+            return "the address of this computer has changed"
+        return None
+
+    def _address_has_gone(self) -> bool:
+        address = self._channel.local.address
+        if address != self._address:
+            self._address, self._address_known = address, is_own_address(address)
+        return self._address_known and not is_own_address(address)
 
     def _ping(self) -> None:
         if not self._sending.acquire(blocking=False):
@@ -245,3 +284,7 @@ class Link:
                     self._send_now(lambda: self._channel.send(wire.MESSAGE, wire.encode(wire.Ping())))
         finally:
             self._sending.release()
+
+
+def _nothing_came(seconds: float) -> str:
+    return f"nothing came from the other side for {seconds:g} s"

@@ -16,9 +16,11 @@ __all__ = ["Matching"]
 class Matching:
     """``feed``, ``cut`` and ``abandon`` in the order of the content; ``match`` and ``end_range`` as the sender says."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, *, hashed: bool = True) -> None:
+        """``hashed``: see :class:`midair.transfer.wire.Accept`."""
         self._manifest = manifest
         self._runs = Runs()
+        self._runs.hashing = hashed
         self._unmatched: deque[Digest] = deque()
 
     @property

@@ -42,6 +42,8 @@ MAX_DEPTH = 128
 _FORMAT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
 _UNSAFE_ASCII = re.compile(r"[\x00-\x1f\x7f\\]")
+_PLAIN = re.compile(r"[ !-.0-\[\]-~]{1,255}")
+"""ASCII, but what is unsafe and the slash."""
 _WINDOWS = sys.platform == "win32"
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])[ ]*(?:\.|$)", re.IGNORECASE)
 
@@ -74,6 +76,16 @@ def check(path: str, *, windows: bool = _WINDOWS) -> tuple[str, ...]:
         if (fault := _fault(component) or (_windows_fault(component) if windows else None)) is not None:
             raise UnacceptableName(f"{escape(path)} {fault}")
     return components
+
+
+def _is_plain(name: str, path: str) -> bool:
+    """Whether ``name``, at the end of ``path``, can be seen to be good quickly; what stands before it is good."""
+    return (
+        _PLAIN.fullmatch(name) is not None
+        and name not in (".", "..")
+        and len(path) * 4 <= MAX_PATH_BYTES
+        and path.count("/") < MAX_DEPTH
+    )
 
 
 def _fault(component: str) -> str | None:
@@ -158,9 +170,12 @@ class NameRules:
 
     def add(self, path: str, *, directory: bool) -> None:
         """Raises: UnacceptableName."""
-        components = check(path, windows=self._windows)
-        self.for_windows = self.for_windows and _windows_fault(components[-1]) is None
-        if len(components) > 1 and path.rpartition("/")[0] not in self._folders:
+        parent, slash, name = path.rpartition("/")
+        known = parent in self._folders
+        if self._windows or not (known and _is_plain(name, path)):
+            check(path, windows=self._windows)
+        self.for_windows = self.for_windows and _windows_fault(name) is None
+        if slash and not known:
             raise UnacceptableName(f"{escape(path)} lies in something that is not a folder of this transfer")
         folded = fold(path)
         first = self._first.get(folded)

@@ -33,6 +33,11 @@ class OfferReader:
             _check_stream(message, message.stream)
         return message.stream
 
+    @property
+    def hashed(self) -> bool:
+        """Whether the sender wants files to be hashed as they cross."""
+        return self._announced is None or self._announced.hashed
+
     def take_manifest(self, payload: memoryview) -> Manifest | None:
         """The manifest, once it is whole. Raises: RemoteProtocolError."""
         announced, builder = self._announced, self._builder

@@ -26,11 +26,12 @@ _PIECE_BYTES = wire.STREAM_WINDOW // 4
 class PipeReceiving(InOrder):
     """See :class:`midair.transfer.receiving.Receiving`."""
 
-    def __init__(self, line: Line, destination: Pipe, manifest: Manifest) -> None:
+    def __init__(self, line: Line, destination: Pipe, manifest: Manifest, *, hashed: bool = True) -> None:
         super().__init__(line, destination, manifest.id, None)
+        self._hashed = hashed
         self._manifest = manifest
         self._descriptor = destination.descriptor
-        self._matching = Matching(manifest)
+        self._matching = Matching(manifest, hashed=hashed)
         self._results = Results(manifest.entries)
         self._files = FileOutcomes()
         self._lock = threading.Lock()
@@ -79,7 +80,8 @@ class PipeReceiving(InOrder):
             scheduler.received(position, len(data))
         for piece in self._manifest.pieces(position, position + len(data)):
             digest = self._matching.feed(piece, data)
-            if digest is not None and (digest.start, digest.end) == (0, self._manifest.total):
+            whole = digest is not None and (digest.start, digest.end) == (0, self._manifest.total)
+            if whole and digest is not None and digest.blake3 is not None:
                 self._results.put_hash(0, digest.blake3)
         ongoing.outlet.put(data)
         self._link.moved()
@@ -113,7 +115,7 @@ class PipeReceiving(InOrder):
 
     def carry_out(self) -> bool:
         total = self._manifest.total
-        ongoing = self._begin(holes=False)
+        ongoing = self._begin(holes=False, hashed=self._hashed)
         missing = RangeSet([(self._taken_before, total)] if self._taken_before < total else [])
         scheduler = self._scheduler = Scheduler(missing, piece=_PIECE_BYTES, window=wire.STREAM_WINDOW)
         while self._line.alive():

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 
 from midair import events
-from midair.channel import Channel, ChannelClosed, Received
+from midair.channel import ChannelClosed, Conversation, Received
 from midair.errors import (
     CancelledByUserError,
     ConnectionLostError,
@@ -47,19 +47,23 @@ class Receiver:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Conversation,
         destination: Destination,
         accept: Callable[[Offer], bool],
         on_event: events.Listener,
         *,
         resolve: Resolve | None = None,
         limits: LinkLimits | None = None,
+        hashed: bool = True,
     ) -> None:
         """``accept`` is called in a thread of its own, before anything is written, and may take its time; so is
         ``resolve``, for each thing of another kind or content that has a name of the offer. With None for it such an
         offer is refused. When the transfer ends meanwhile the answer is not waited for; ``offer.withdrawn()`` tells it.
+
+        Files are ``hashed`` as they cross only if both sides want that.
         """
         self._destination = destination
+        self._hashed = hashed
         self._accept = accept
         self._resolve = resolve
         self._resolve_in_turn = None if resolve is None else self._resolve_one
@@ -153,9 +157,10 @@ class Receiver:
                 self._at_work().take(message)
 
     def _receiving_of(self, manifest: Manifest) -> Receiving:
+        hashed = self._hashed and self._offer.hashed
         if isinstance(self._destination, Pipe):
-            return PipeReceiving(self._line, self._destination, manifest)
-        return FileReceiving(self._line, self._destination, manifest, self._resolve_in_turn)
+            return PipeReceiving(self._line, self._destination, manifest, hashed=hashed)
+        return FileReceiving(self._line, self._destination, manifest, self._resolve_in_turn, hashed=hashed)
 
     def _consider(self, receiving: Receiving) -> None:
         """The offer is whole: look at what is there, then have the worker ask."""

@@ -10,7 +10,7 @@ import math
 import threading
 
 from midair import events
-from midair.channel import Channel, ChannelClosed, Received
+from midair.channel import ChannelClosed, Conversation, Received
 from midair.errors import (
     CancelledByUserError,
     ConnectionLostError,
@@ -37,14 +37,16 @@ class Sender:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Conversation,
         source: Source | Stream,
         on_event: events.Listener,
         *,
         limits: LinkLimits | None = None,
         limit_rate: float | None = None,
+        hashed: bool = True,
     ) -> None:
-        """``limit_rate`` is in bytes of content a second; None is as fast as it goes."""
+        """``limit_rate`` is in bytes of content a second; None is as fast as it goes. Files are ``hashed`` as they
+        cross only if both sides want that."""
         self._on_event = on_event
         self._link = Link(channel, limits, on_quiet=self._quiet)
         self._changed = threading.Condition()
@@ -60,7 +62,7 @@ class Sender:
             check=self._check,
         )
         self._sending: Sending = (
-            StreamSending(line, source) if isinstance(source, Stream) else FileSending(line, source)
+            StreamSending(line, source) if isinstance(source, Stream) else FileSending(line, source, hashed=hashed)
         )
 
     @property

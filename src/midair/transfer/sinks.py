@@ -200,10 +200,13 @@ class FileSink:
             raise TargetExistsError(f"{escape(self._name)} is already there, and stays")
         if self._journal is None:
             self._journal = JournalFile.create(self._folder, journal_name(self._name))
-        remove_parts(self._folder, self._found.leftovers)
+        self._staging = Staging(self._folder, self._manifest, self._plan)
+        if self._found.leftovers:
+            remove_parts(self._folder, self._found.leftovers)
+            self._staging.sync_folder()  # only as long as a journal names them are they ours
         self._begun = True
         self._journal.begin(self._manifest.id)
-        self._staging = Staging(self._folder, self._manifest, self._plan)
+        self._staging.sync_folder()
         self._staging.create(set(), [])
         self._journal.append(parts_records([part_name(self._name)]))
         self._descriptor = self._staging.open_file(0)
@@ -247,8 +250,9 @@ class FileSink:
             self._staging.close()
         if self._journal is not None and self._folder is not None:
             with contextlib.suppress(MidairError):
-                if self._begun:
+                if self._begun and self._staging is not None:
                     remove_parts(self._folder, [part_name(self._name)])
+                    self._staging.sync_folder()
                     self._journal.remove()
             self._journal.close()
             self._journal = None

@@ -26,6 +26,9 @@ from midair.transfer.wire import MIN_HOLE_BYTES
 __all__ = ["Source", "SourceReader", "scan"]
 
 _CHUNK = 1 << 20
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""O_NONBLOCK: what has become a pipe meanwhile must not make us wait for a writer."""
+_OWN_ID = os.geteuid() if hasattr(os, "geteuid") else -1
 _MAX_EXTENTS = 10_000
 """Parts of a file with holes that are looked at before it is sent."""
 _WHAT_CAN_BE_SENT = "Only files and folders can be sent, and with - what comes in on stdin."
@@ -91,20 +94,38 @@ class SourceReader:
 
         Raises: SourceChangedError, LocalIOError.
         """
-        name = self._source.manifest.entries[index].path
+        entry = self._source.manifest.entries[index]
+        name = entry.path
         try:
             if index != self._index:
+                if entry.size == len(buffer):
+                    return self._read_whole(index, name, buffer)
                 self._open(index, name)
             assert self._descriptor is not None
-            while buffer:
-                count = os.preadv(self._descriptor, [buffer], offset)
-                if not count:
-                    raise _changed(name, "it became shorter")
-                buffer, offset = buffer[count:], offset + count
-            if not self._source.is_unchanged(index, os.fstat(self._descriptor)):
-                raise _changed(name, "it was written to")
+            self._read(self._descriptor, index, name, buffer, offset)
         except OSError as error:
             raise from_os(error, name) from error
+
+    def _read(self, descriptor: int, index: int, name: str, buffer: memoryview, offset: int) -> None:
+        while buffer:
+            count = os.preadv(descriptor, [buffer], offset)
+            if not count:
+                raise _changed(name, "it became shorter")
+            buffer, offset = buffer[count:], offset + count
+        if not self._source.is_unchanged(index, os.fstat(descriptor)):
+            raise _changed(name, "it was written to")
+
+    def _read_whole(self, index: int, name: str, buffer: memoryview) -> None:
+        """A file that is read in one go need not be looked at twice. Raises: SourceChangedError; OSError."""
+        descriptor = self._open_quietly(index, name)
+        try:
+            self._read(descriptor, index, name, buffer, 0)
+        except OSError as error:
+            if not self._source.is_unchanged(index, os.fstat(descriptor)):  # a pipe, which has no offsets
+                raise _changed(name, "it is not the file it was") from error
+            raise
+        finally:
+            os.close(descriptor)
 
     def hash(self, index: int, check: Callable[[], None]) -> bytes:
         """BLAKE3 of all of entry ``index``; ``check`` is called in between, and may raise.
@@ -170,15 +191,16 @@ class SourceReader:
 
     def _open(self, index: int, name: str) -> None:
         self.close()
-        try:
-            # O_NONBLOCK: what has become a pipe meanwhile must not make us wait for a writer.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            self._descriptor = os.open(self._source.locate(index), flags)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise _changed(name, "it is gone") from error
+        self._descriptor = self._open_quietly(index, name)
         self._index = index
         if not self._source.is_unchanged(index, os.fstat(self._descriptor)):
             raise _changed(name, "it is not the file it was")
+
+    def _open_quietly(self, index: int, name: str) -> int:
+        try:
+            return os.open(self._source.locate(index), _READING)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _changed(name, "it is gone") from error
 
     def close(self) -> None:
         """Idempotent."""
@@ -233,8 +255,7 @@ class _Scanner:
     def _add_entry(self, path: str, real: str, found: os.stat_result, shown: str) -> None:
         mode = found.st_mode & 0o777
         if stat.S_ISREG(found.st_mode):
-            readable = os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
-            if not readable and os.path.lexists(real):  # else it has gone meanwhile, and will fail by name
+            if not _is_readable(real, found) and os.path.lexists(real):  # else it has gone, and will fail by name
                 raise LocalIOError(f"{escape(shown)}: it may not be read")
             holes = _holes(real, found)
             entry = Entry(path, "file", found.st_size, found.st_mtime_ns, mode, _identity(found), holes)
@@ -270,6 +291,13 @@ def _children(path: str, real: str, shown: str) -> list[tuple[str, str, os.stat_
     return sorted(children, key=lambda child: child[0])
 
 
+def _is_readable(real: str, found: os.stat_result) -> bool:
+    # What the owner may do stands in the mode, whatever else does.
+    if found.st_uid == _OWN_ID and found.st_mode & stat.S_IRUSR:
+        return True
+    return os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _identity(found: os.stat_result) -> bytes:
     """Says nothing about the sender's disk, but is another one for another file, or after a change to this one."""
     return blake3(f"{found.st_dev} {found.st_ino} {found.st_ctime_ns}".encode()).digest(16)
@@ -295,7 +323,7 @@ def _holes(real: str, found: os.stat_result) -> int:
         return 0
     holes = position = 0
     try:
-        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(real, _READING)
     except OSError:
         return 0  # it will be said when its turn comes
     try:

@@ -12,7 +12,8 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Container, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from midair.errors import LocalIOError, TargetExistsError
 from midair.transfer import disk
@@ -20,7 +21,8 @@ from midair.transfer.failures import from_os
 from midair.transfer.layout import part_name
 from midair.transfer.manifest import Entry, Manifest
 from midair.transfer.names import escape
-from midair.transfer.plan import Fate, Plan
+from midair.transfer.plan import Plan
+from midair.transfer.publishing import Publisher
 
 __all__ = ["Staging", "remove_parts"]
 
@@ -29,6 +31,7 @@ _log = logging.getLogger("midair.transfer")
 _SYNC_ONE_BY_ONE = 32
 """Up to so many entries are synced each for itself; beyond that one call for the file system is faster (measured on
 ext4: 1,700 files a second one by one, 4,100 with one syncfs), although it waits for other programs' data too."""
+_OURS = stat.S_IRUSR | stat.S_IWUSR
 _UNSUPPORTED = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -40,7 +43,12 @@ class Staging:
         self._manifest = manifest
         self._plan = plan
         self._folders = disk.Folders(folder)
+        self._inside: tuple[str, tuple[str, ...]] = ("", ())
+        """The folder of the last file among the unfinished data, and its path there."""
+        self._mask = disk.umask()
         self._dressed_before = False
+        self.dressed = bytearray(len(manifest))
+        """Of each entry, whether ``write_whole`` has left nothing to do."""
 
     def create(self, present: set[str], wanted: list[str]) -> None:
         """Make the top-level parts that are not ``present``; nothing is in them yet. ``wanted`` gets the names of all.
@@ -82,6 +90,45 @@ class Staging:
         except OSError as error:
             raise from_os(error, entry.path) from error
 
+    def write_whole(self, index: int, content: memoryview) -> None:
+        """A file that comes in one piece: made, written and dressed as well, because opening it again at the end costs
+        as much as all the rest. Folders on the way are made.
+
+        Raises: LocalIOError, DiskFullError.
+        """
+        entry = self._manifest.entries[index]
+        mode = entry.mode & ~self._mask
+        if mode & _OURS != _OURS:  # once it is dressed we could not write to it again, should that be needed
+            return self._write(index, content)
+        try:
+            name, folder = self._place(entry.path, create=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(name, flags, mode, dir_fd=folder)
+        except FileExistsError:
+            return self._write(index, content)
+        except OSError as error:
+            raise from_os(error, entry.path) from error
+        try:
+            disk.write_at(descriptor, content, 0)
+            if entry.identity:
+                disk.mark(descriptor, entry.identity)
+            with contextlib.suppress(OverflowError):
+                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                self.dressed[index] = 1
+        except OSError as error:
+            raise from_os(error, entry.path) from error
+        finally:
+            os.close(descriptor)
+
+    def _write(self, index: int, content: memoryview) -> None:
+        descriptor = self.open_file(index)
+        try:
+            disk.write_at(descriptor, content, 0)
+        except OSError as error:
+            raise from_os(error, self._manifest.entries[index].path) from error
+        finally:
+            os.close(descriptor)
+
     def discard(self, index: int) -> None:
         """Take away what there is of a file or link that gets no name. Raises: LocalIOError, DiskFullError."""
         entry = self._manifest.entries[index]
@@ -95,22 +142,26 @@ class Staging:
         except OSError as error:
             raise from_os(error, entry.path) from error
 
-    def finish(self, alive: Callable[[], bool], published: Container[int]) -> None:
-        """Make what has no content, set times and modes, sync everything; what is ``published`` has had that. Stops
-        early, without effect on what is done, once ``alive`` says no.
+    def finish(self, alive: Callable[[], bool], published: Container[int], dressed: Sequence[int] = ()) -> None:
+        """Make what has no content, set times and modes, sync everything; what is ``published`` has had that, and so,
+        but for the sync, has what is ``dressed``. Stops early, without effect on what is done, once ``alive`` says no.
 
         Raises: LocalIOError, DiskFullError.
         """
-        mask = disk.umask()
+        mask = self._mask
         one_by_one = len(self._manifest) <= _SYNC_ONE_BY_ONE
+        self._dressed_before = unseen = any(dressed)
         directories: list[int] = []
+        inside: Counter[str] = Counter()
         for index, entry in enumerate(self._manifest.entries):
             if not alive():
                 return
             if index in published or not self._plan.staged(index):
                 continue
             try:
-                if entry.kind == "file":
+                if unseen and dressed[index]:
+                    pass
+                elif entry.kind == "file":
                     self._finish_file(index, mask, sync=one_by_one)
                 elif entry.kind == "symlink":
                     self._finish_link(index)
@@ -119,11 +170,17 @@ class Staging:
                     directories.append(index)
             except OSError as error:
                 raise from_os(error, entry.path) from error
+            if unseen and self._plan.staged(index):
+                inside[entry.path.rpartition("/")[0]] += 1
         # The deepest first: what is made in a folder changes its time, and a mode may lock us out.
         for index in reversed(directories):
             entry = self._manifest.entries[index]
             try:
-                _dress(disk.open_folder(*self._place(entry.path, create=False)), entry, mask, sync=one_by_one)
+                descriptor = disk.open_folder(*self._place(entry.path, create=False))
+                if len(os.listdir(descriptor)) < inside[entry.path]:  # noqa: PTH208 (a descriptor)
+                    os.close(descriptor)
+                    raise _changed(entry)
+                _dress(descriptor, entry, mask, sync=one_by_one)
             except OSError as error:
                 raise from_os(error, entry.path) from error
         self._folders.close()
@@ -135,20 +192,24 @@ class Staging:
         found = disk.lstat(name, folder)
         if found is not None and _is_dressed(found, entry, mask):
             self._dressed_before = True  # perhaps by a run that was killed; its mode may not even let us open it
+            if found.st_mtime_ns != entry.mtime_ns:  # after a power cut the mode may be there and the time not
+                _set_time(name, folder, entry)
             return
         descriptor = self.open_file(index)
         if os.fstat(descriptor).st_size != entry.size:
             os.close(descriptor)
-            raise LocalIOError(f"{escape(entry.path)}: its unfinished data was changed by somebody else")
+            raise _changed(entry)
         _dress(descriptor, entry, mask, sync=sync)
 
     def _finish_link(self, index: int) -> None:
-        """The last to be made: while content is written there is no link among what is ours."""
+        """The last to be made: while content is written there is no link among what is ours. One that is right stays:
+        once the journal says that all is there, nothing may be missing, not for a moment."""
         entry = self._manifest.entries[index]
         name, folder = self._place(entry.path, create=True)
-        self.discard(index)
         try:
-            os.symlink(entry.detail, name, dir_fd=folder)
+            if not _is_link_to(entry.detail, name, folder):
+                self.discard(index)
+                os.symlink(entry.detail, name, dir_fd=folder)
         except FileExistsError as error:
             raise LocalIOError(f"{escape(entry.path)}: something was put in the way of the transfer") from error
         except OSError as error:
@@ -156,8 +217,7 @@ class Staging:
                 raise
             self._plan.fail(index, "unsupported", "the receiver's file system has no symbolic links")
             return
-        with contextlib.suppress(OSError, OverflowError, NotImplementedError):
-            os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
+        _set_time(name, folder, entry)
 
     def _sync_all(self, *, one_by_one: bool) -> None:
         try:
@@ -188,7 +248,7 @@ class Staging:
 
         Raises: TargetExistsError when a name was taken meanwhile; LocalIOError.
         """
-        publisher = _Publisher(self._manifest, self._plan)
+        publisher = Publisher(self._manifest, self._plan)
         for index, entry in enumerate(self._manifest.entries):
             if "/" in entry.path or not self._plan.staged(index):
                 continue
@@ -208,75 +268,32 @@ class Staging:
         except OSError as error:
             raise from_os(error, "the folder") from error
 
+    def sync_names(self, indices: Iterable[int]) -> None:
+        """The names of these files among the unfinished data reach the disk, those on the top level have before.
+
+        Raises: OSError.
+        """
+        folders: set[tuple[str, ...]] = set()
+        for index in indices:
+            top, *rest = self._manifest.entries[index].path.split("/")
+            path = (part_name(top), *rest)
+            folders.update(path[:depth] for depth in range(1, len(path)))
+        for folder in sorted(folders):
+            os.fsync(self._folders.get(folder))
+
     def close(self) -> None:
         """Idempotent."""
         self._folders.close()
 
     def _place(self, path: str, *, create: bool) -> tuple[str, int]:
         """``(name, folder descriptor)``, good until the next call. Raises: OSError."""
-        components = path.split("/")
-        components[0] = part_name(components[0])
-        return components[-1], self._folders.get(components[:-1], create=create)
-
-
-class _Publisher:
-    """Moves a tree of unfinished data to where it belongs, a folder as a whole where nothing has its name."""
-
-    def __init__(self, manifest: Manifest, plan: Plan) -> None:
-        entries = manifest.entries
-        self._replacing = {e.path for i, e in enumerate(entries) if plan.fate(i) is Fate.REPLACING}
-        self._names = {e.path: name for i, e in enumerate(entries) if (name := plan.new_name(i)) is not None}
-        self.at = ""
-        """The path that is being published."""
-
-    def publish(self, part: str, folder: int, name: str, target_folder: int, path: str) -> None:
-        """``part`` in ``folder`` gets ``name`` in ``target_folder``, or what the plan has instead of it for ``path``.
-
-        Raises: FileExistsError, OSError.
-        """
-        self.at = path
-        staged = disk.lstat(part, folder)
-        if staged is None:
-            return
-        name = self._names.get(path, name)
-        there = disk.lstat(name, target_folder)
-        if there is None:
-            self._move(part, folder, name, target_folder, staged)
-        elif (there.st_dev, there.st_ino) == (staged.st_dev, staged.st_ino):
-            os.unlink(part, dir_fd=folder)  # where renaming is link and unlink: it stopped in between
-        elif stat.S_ISDIR(staged.st_mode) and stat.S_ISDIR(there.st_mode) and path not in self._names:
-            self._merge(part, folder, name, target_folder, path)
-        elif path in self._replacing and not stat.S_ISDIR(there.st_mode):
-            os.replace(part, name, src_dir_fd=folder, dst_dir_fd=target_folder)
-        else:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-
-    def _merge(self, part: str, folder: int, name: str, target_folder: int, path: str) -> None:
-        with contextlib.ExitStack() as opened:
-            source = disk.open_folder(part, folder)
-            opened.callback(os.close, source)
-            target = disk.open_folder(name, target_folder)
-            opened.callback(os.close, target)
-            with contextlib.suppress(OSError):
-                os.fchmod(source, 0o700)  # it is dressed already, and what is in it has to leave
-            for child in sorted(os.listdir(source)):  # noqa: PTH208 (a descriptor)
-                self.publish(child, source, child, target, f"{path}/{child}")
-            self.at = path
-            os.fsync(target)
-        os.rmdir(part, dir_fd=folder)
-
-    def _move(self, part: str, folder: int, name: str, target_folder: int, staged: os.stat_result) -> None:
-        if not stat.S_ISDIR(staged.st_mode) or folder == target_folder or staged.st_mode & stat.S_IWUSR:
-            disk.rename_new(part, name, folder, target_folder)
-            return
-        # A folder changes its ".." when it moves, so it has to be writable in that moment.
-        descriptor = disk.open_folder(part, folder)
-        try:
-            os.fchmod(descriptor, staged.st_mode | stat.S_IRWXU)
-            disk.rename_new(part, name, folder, target_folder)
-            os.fchmod(descriptor, stat.S_IMODE(staged.st_mode))
-        finally:
-            os.close(descriptor)
+        parent, slash, name = path.rpartition("/")
+        if not slash:
+            return part_name(name), self._folder
+        if parent != self._inside[0]:
+            top, *rest = parent.split("/")
+            self._inside = parent, (part_name(top), *rest)
+        return name, self._folders.get(self._inside[1], create=create)
 
 
 def remove_parts(folder: int, names: Iterable[str]) -> None:
@@ -294,12 +311,29 @@ def remove_parts(folder: int, names: Iterable[str]) -> None:
             raise from_os(error, name) from error
 
 
+def _is_link_to(target: str, name: str, folder: int) -> bool:
+    try:
+        return os.readlink(name, dir_fd=folder) == target
+    except OSError:
+        return False
+
+
+def _changed(entry: Entry) -> LocalIOError:
+    return LocalIOError(f"{escape(entry.path)}: its unfinished data was changed by somebody else")
+
+
 def _is_dressed(found: os.stat_result, entry: Entry, mask: int) -> bool:
     mode = entry.mode & ~mask
     if found.st_size != entry.size or stat.S_IMODE(found.st_mode) != mode:
         return False
     # The mode comes last. So where it is one that new files never have, the time is set, as well as it can be.
     return found.st_mtime_ns == entry.mtime_ns or not mode & stat.S_IWUSR
+
+
+def _set_time(name: str, folder: int, entry: Entry) -> None:
+    """As far as that can be done from outside."""
+    with contextlib.suppress(OSError, OverflowError, NotImplementedError):
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
 
 
 def _dress(descriptor: int, entry: Entry, mask: int, *, sync: bool) -> None:

@@ -129,6 +129,8 @@ class Announce(_Message, frozen=True, tag="announce"):
     manifest_id: Annotated[bytes, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
     stream: StreamOffer | None = None
     """Not files but this; ``entries`` is 1 then, and ``manifest_id`` is the stream's own."""
+    hashed: bool = True
+    """Whether files are to be hashed as they cross, on both sides. A stream always is."""
 
 
 class StreamOffer(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +152,8 @@ class Accept(_Message, frozen=True, tag="accept"):
     """Bytes of files that are not wanted."""
     holes: bool = True
     """Whether Hole is understood; else the zeros are wanted."""
+    hashed: bool = True
+    """As it is going to be: only if both sides want it."""
 
 
 class Compare(_Message, frozen=True, tag="compare"):
@@ -191,7 +195,8 @@ class Digest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     file: _Index
     start: _Offset
     end: _Offset
-    blake3: _Hash
+    blake3: _Hash | None
+    """None: these bytes have crossed, and are not hashed."""
 
 
 class Digests(_Message, frozen=True, tag="digests"):
