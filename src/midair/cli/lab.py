@@ -158,20 +158,26 @@ def _listening(place: Host) -> set[tuple[str, str]]:
 def _run_in_front(place: Host, command: Sequence[str], environment: dict[str, str]) -> int:
     """Runs a command that has the terminal, in our own process group: Ctrl-C and Ctrl-Z are for it as well as for us,
     and we end when it does."""
+    early: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, frame: object) -> None:
+        if process is None:
+            early.append(number)
+        else:
+            process.send_signal(number)
+
+    # Before it is started: it may have said something, and somebody may have answered by a signal, before we are back.
+    old = {signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None)}
+    old |= {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         process = place.popen(command, start_new_session=False, env=environment)
+        for missed in early:
+            process.send_signal(missed)
+        code = process.wait()
     except OSError as error:
         click.echo(f"midair: {command[0]} cannot be run: {error.strerror}", err=True)
         return 127 if isinstance(error, FileNotFoundError) else 126
-
-    def pass_on(number: int, frame: object) -> None:
-        process.send_signal(number)
-
-    old = {signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None)}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        old[number] = signal.signal(number, pass_on)
-    try:
-        code = process.wait()
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

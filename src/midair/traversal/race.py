@@ -94,6 +94,8 @@ class Race:
         self._relay: asyncio.Task[None] | None = None
         self._legs: dict[str, Leg] = {}
         self._used: Leg | None = None
+        self._unclaimed: Leg | None = None
+        """Agreed on, and not yet the caller's."""
         self._agent: Agent | None = None
         self._started = self._wake = 0.0
         self._accepted = 0
@@ -124,6 +126,7 @@ class Race:
 
     async def go_on(self) -> Winner:
         """After a winner that is not final: the final one, which may be the same. Cancelling as for ``run``."""
+        self._unclaimed = None
         return await self._until_agreed(await self._next(self._wake))
 
     def stop(self) -> None:
@@ -131,7 +134,7 @@ class Race:
         self._happened.put_nowait(Stopped())
 
     async def abandon(self) -> None:
-        """Close everything, the channels too, without patience. Idempotent."""
+        """Close everything, the channels too, without patience, but what ``run`` gave before ``go_on``. Idempotent."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -139,7 +142,7 @@ class Race:
             if tasks:
                 await asyncio.wait(tasks)
         finally:
-            for leg in self._legs.values():
+            for leg in (*self._legs.values(), *filter(None, (self._unclaimed,))):
                 self.leftovers.sockets.update(leg.sockets)
             await self.leftovers.close_now()
 
@@ -153,9 +156,10 @@ class Race:
             for command in self._agent.handle(event, loop.time()):
                 match command:
                     case Use(id=key):
-                        used = self._used = self._legs.pop(key)
+                        used = self._used = self._unclaimed = self._legs.pop(key)
                     case Choose(id=key, reason=reason):
-                        chosen = self._legs.pop(key, self._used)
+                        self._unclaimed = self._legs.pop(key, None)
+                        chosen = self._unclaimed or self._used
                         assert chosen is not None
                         await self._finish(unanswered=chosen.how == "relay")
                         return self._winner(chosen, reason, final=True)
