@@ -48,7 +48,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 16)
     print(f"seed {seed}", flush=True)
     order = random.Random(seed)
-    report: dict[str, Any] = {"command": "make bench", "seed": seed, "machine": machine(), "sizes": {}}
+    report: dict[str, Any] = {"command": command(options), "seed": seed, "machine": machine(), "sizes": {}}
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(tempfile.TemporaryDirectory(prefix="midair-bench-", dir=options.folder))
         origin = stack.enter_context(tempfile.TemporaryDirectory(prefix="midair-bench-", dir=options.source_folder))
@@ -94,6 +94,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=folder, help="where the destination lies")
     parser.add_argument("--source-folder", type=Path, default=Path(tempfile.gettempdir()), help="where the source lies")
     return parser.parse_args()
+
+
+def command(options: argparse.Namespace) -> str:
+    """What makes the same run, without what belongs to this machine."""
+    words = ["python", "benchmarks/transfer.py", "--mib", ",".join(map(str, options.mib)), "--runs", str(options.runs)]
+    if options.only:
+        words += ["--only", ",".join(options.only)]
+    return " ".join(words)
 
 
 def numbers(text: str) -> list[int]:
