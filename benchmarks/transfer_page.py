@@ -21,8 +21,8 @@ def write_page(report: dict[str, Any], page: Path) -> None:
     parts = [
         "# Speed",
         f"Made by `{report['command']}`, which runs every program below in turn on one machine, over loopback, and"
-        " writes `benchmarks/results/transfer.json` and this page; `make bench` does it with larger files too. What to take from it are the ratios: speeds belong to the"
-        " machine, and to the minute.",
+        " writes `benchmarks/results/transfer.json` and this page; `make bench` does it with larger files too. What to"
+        " take from it are the ratios: speeds belong to the machine, and to the minute.",
         f"This run: {machine['cpu']}, {machine['cpus']} cores, Linux {machine['kernel']}, congestion control"
         f" **{machine['congestion_control']}** for all programs, Python {machine['python']},"
         f" {machine['midairs_openssl']}"
