@@ -28,6 +28,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_running import serving
+
 __all__: list[str] = []
 
 RUN_SECONDS = 300.0
@@ -239,25 +241,6 @@ def sampled(processes: Sequence[subprocess.Popen[Any]]) -> Iterator[list[float]]
     finally:
         over.set()
         sampler.join()
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """A server on a loopback port; yields its ws:// address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "midair", "serve", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        match = re.search(r"ws://\S+", line)
-        if match is None:
-            raise SystemExit(f"the server did not start: {line!r}")
-        yield match.group()
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        process.stdout.close()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from transfer_running import serving
+
 __all__: list[str] = []
 
 MIDAIR = [sys.executable, "-m", "midair"]
@@ -160,22 +162,6 @@ def write_source(path: Path, mib: int) -> None:
         for number in range(mib):
             file.write(number.to_bytes(8, "big") + block[8:])
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """A server on a loopback port; yields its ws:// address."""
-    process = subprocess.Popen([*MIDAIR, "serve", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        match = re.search(r"ws://\S+", process.stdout.readline())
-        if match is None:
-            raise SystemExit("the server did not start")
-        yield match.group()
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        process.stdout.close()
 
 
 if __name__ == "__main__":

@@ -27,14 +27,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transfer_contenders import Contender, contenders
 from transfer_page import write_page
-from transfer_running import Run
+from transfer_running import Run, serving
 
 __all__: list[str] = []
 
@@ -292,25 +291,6 @@ def write_source(path: Path, mib: int) -> None:
             file.write(os.urandom(1 << 20))
         file.flush()
         os.fsync(file.fileno())  # so that nobody measures its writing
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """A server on a loopback port; yields its ws:// address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "midair", "serve", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        match = re.search(r"ws://\S+", line)
-        if match is None:
-            raise SystemExit(f"the server did not start: {line!r}")
-        yield match.group()
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        process.stdout.close()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Ended", "Process", "Run", "cpu_of_children", "watch"]
+__all__ = ["Ended", "Process", "Run", "cpu_of_children", "serving", "watch"]
 
 RUN_SECONDS = 600.0
 _SAMPLE_SECONDS = 0.02
@@ -160,3 +161,22 @@ def cpu_of_children(pid: int) -> float:
 def events(ended: Ended) -> list[tuple[float, dict[str, object]]]:
     """What a midair command said with --json, and when it came."""
     return [(when, json.loads(line)) for when, line in ended.lines]
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[str]:
+    """A server on a loopback port; yields its ws:// address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "midair", "serve", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        match = re.search(r"ws://\S+", line)
+        if match is None:
+            raise SystemExit(f"the server did not start: {line!r}")
+        yield match.group()
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        process.stdout.close()

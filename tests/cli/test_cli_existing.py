@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +12,6 @@ import pytest
 from support import Command, midair, wait_until
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    """Both ends of a terminal: ours, and the one for a command."""
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    os.close(ours)
-    os.close(theirs)
 
 
 def put(path: Path, content: bytes) -> Path:

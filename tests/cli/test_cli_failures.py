@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -197,15 +196,6 @@ def test_a_receiver_that_nobody_can_ask_says_how_to_accept_before_the_code_is_us
         assert list(folder.iterdir()) == []
         with midair(*receive, "-y") as receiver:
             assert (receiver.wait(), sender.wait()) == (0, 0)
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    """Both ends of a terminal: ours, and the one for a command."""
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    os.close(ours)
-    os.close(theirs)
 
 
 @pytest.mark.parametrize(("answer", "accepted"), [("n", False), ("y", True), ("", True)])

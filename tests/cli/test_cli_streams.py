@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import shlex
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +17,6 @@ from support import Command, midair, wait_until
 
 MIB = 1 << 20
 CODE = "6-one-stream"
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    """Both ends of a terminal: ours, and the one for a command."""
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    os.close(ours)
-    os.close(theirs)
 
 
 def shell(server: str, line: str, cwd: Path) -> Command:

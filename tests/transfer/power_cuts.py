@@ -23,9 +23,8 @@ from pathlib import Path
 
 from power_model import left_over
 from power_recorder import Recording, build, recording
-from transfer_support import Log, Running, channels, start_receiving, tree
+from transfer_support import Log, Running, channels, cut_after, start_receiving, tree
 
-from midair.channel import Channel, Received
 from midair.errors import ConnectionLostError
 from midair.transfer import Clash, Folder, Resolution, Sender, Source, Stream, intake, scan
 from midair.transfer.journal import JournalReader, Stage
@@ -288,7 +287,7 @@ def receive(
     """One run; the connection breaks after so many records."""
     with channels() as (a, b):
         if broken_after is not None:
-            _break(b, broken_after)
+            cut_after(b, broken_after)
         sender = Running(Sender(a, source, Log()))
         receiver = start_receiving(b, there, resolve=resolve)
         try:
@@ -298,19 +297,6 @@ def receive(
             assert broken_after is not None
             with contextlib.suppress(ConnectionLostError):
                 sender.outcome()
-
-
-def _break(channel: Channel, records: int) -> None:
-    real = channel.receive
-
-    def receive() -> Received:
-        nonlocal records
-        if records == 0:
-            channel.abort()
-        records -= 1
-        return real()
-
-    channel.receive = receive  # type: ignore[method-assign]
 
 
 def _files(root: Path) -> dict[str, bytes]:

@@ -11,7 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transfer_support import DEADLINE, Log, Running, channels, send_and_receive, start_receiving, start_sending, tree
+from transfer_support import (
+    DEADLINE,
+    Log,
+    Running,
+    channels,
+    crash_steps,
+    send_and_receive,
+    start_receiving,
+    start_sending,
+    tree,
+)
 
 from midair import events
 from midair.channel import Received
@@ -32,14 +42,6 @@ from midair.transfer.source import SourceReader
 
 MiB = 1 << 20
 SECOND = 1_000_000_000
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    return here, there
 
 
 def put(path: Path, content: bytes, *, mtime_ns: int | None = None) -> Path:
@@ -731,17 +733,7 @@ def test_a_name_that_is_taken_at_the_last_moment_is_decided_about_by_the_next_ru
 def test_a_kill_between_any_two_steps_of_a_merge_is_repaired_by_the_next_run(
     folders: tuple[Path, Path], first: int
 ) -> None:
-    here, there = folders
-    script = Path(__file__).with_name("crash_steps.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), "merge", str(here), str(there), str(first), "3"],
-        check=False,
-        timeout=18,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout) > 25
+    assert crash_steps("merge", *folders, first) > 25
 
 
 def test_where_renaming_is_link_and_unlink_a_merge_is_the_same(

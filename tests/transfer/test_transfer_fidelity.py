@@ -25,14 +25,6 @@ MiB = 1 << 20
 BLOCK = wire.MIN_HOLE_BYTES
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    return here, there
-
-
 def links(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): os.readlink(path) for path in root.rglob("*") if path.is_symlink()}
 

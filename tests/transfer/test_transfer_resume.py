@@ -18,6 +18,8 @@ from transfer_support import (
     Log,
     Running,
     channels,
+    crash_steps,
+    cut_after,
     send_and_receive,
     start_receiving,
     start_sending,
@@ -25,7 +27,7 @@ from transfer_support import (
 )
 
 from midair import events
-from midair.channel import Channel, Received
+from midair.channel import Received
 from midair.errors import ConnectionLostError, IntegrityError, LocalIOError, TargetExistsError
 from midair.transfer import Outcome, Sender, intake, scan
 from midair.transfer.file_receiving import FileReceiving
@@ -35,28 +37,6 @@ from midair.transfer.runs import Runs
 from midair.transfer.wire import Digest
 
 MiB = 1 << 20
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    return here, there
-
-
-def cut_after(channel: Channel, records: int) -> None:
-    """The connection breaks when the receiver has had so many records."""
-    real = channel.receive
-
-    def receive() -> Received:
-        nonlocal records
-        if records == 0:
-            channel.abort()
-        records -= 1
-        return real()
-
-    channel.receive = receive  # type: ignore[method-assign]
 
 
 def broken_run(paths: list[Path], there: Path, records: int) -> tuple[Outcome, Outcome] | None:
@@ -147,17 +127,7 @@ def test_a_killed_receiver_leaves_what_the_next_one_goes_on_with(folders: tuple[
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_a_kill_between_any_two_steps_is_repaired_by_the_next_run(folders: tuple[Path, Path], first: int) -> None:
     """The script dies before every third change to the disk, and looks each time."""
-    here, there = folders
-    script = Path(__file__).with_name("crash_steps.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), "steps", str(here), str(there), str(first), "3"],
-        check=False,
-        timeout=18,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout) > 25
+    assert crash_steps("steps", *folders, first) > 25
 
 
 def test_what_is_committed_is_only_reported_when_the_sender_did_not_hear(folders: tuple[Path, Path]) -> None:

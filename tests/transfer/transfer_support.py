@@ -7,6 +7,8 @@ import contextlib
 import faulthandler
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Literal
 from hypothesis import settings
 
 from midair import events
-from midair.channel import Channel, ChannelClosed, Role, SessionKey, authenticate
+from midair.channel import Channel, ChannelClosed, Received, Role, SessionKey, authenticate
 from midair.errors import ConnectionLostError, RemoteProtocolError
 from midair.port import tune_for_bulk
 from midair.transfer import Folder, Offer, Outcome, Pipe, Receiver, Resolve, Sender, Stream, scan, wire
@@ -218,6 +220,20 @@ def tree(root: Path) -> dict[str, tuple[bytes | None, int, int]]:
     }
 
 
+def cut_after(channel: Channel, records: int) -> None:
+    """The connection breaks when the receiver has had so many records."""
+    real = channel.receive
+
+    def receive() -> Received:
+        nonlocal records
+        if records == 0:
+            channel.abort()
+        records -= 1
+        return real()
+
+    channel.receive = receive  # type: ignore[method-assign]
+
+
 def say_yes(offer: Offer) -> bool:
     return True
 
@@ -246,3 +262,17 @@ def start_sending(
 ) -> Running:
     found = source if isinstance(source, Stream) else scan(source)
     return Running(Sender(channel, found, log or Log(), limits=limits, limit_rate=limit_rate))
+
+
+def crash_steps(kind: Literal["steps", "merge"], here: Path, there: Path, first: int) -> int:
+    """Runs crash_steps.py from its ``first`` step in threes; returns how many steps there were."""
+    script = Path(__file__).with_name("crash_steps.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script), kind, str(here), str(there), str(first), "3"],
+        check=False,
+        timeout=18,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return int(done.stdout)

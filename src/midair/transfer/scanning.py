@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from midair.transfer.source import Source, scan
@@ -19,40 +20,25 @@ class Scanning:
 
         Raises: UsageError, LocalIOError.
         """
-        self._paths = paths
-        self._lock = threading.Lock()
-        self._source: Source | None = None
-        self._error: BaseException | None = None
-        self._done = threading.Event()
-        self._callbacks: list[Callable[[], None]] = []
+        self._found: Future[Source] = Future()
         # A daemon: whoever does not want to send any more need not wait for it.
-        threading.Thread(target=self._scan, name="midair-scan", daemon=True).start()
-        if self._done.wait(patience):
+        threading.Thread(target=self._scan, args=(paths,), name="midair-scan", daemon=True).start()
+        wait({self._found}, timeout=patience)
+        if self._found.done():
             self.result()
 
-    def _scan(self) -> None:
+    def _scan(self, paths: Sequence[Path]) -> None:
         try:
-            self._source = scan(self._paths)
+            source = scan(paths)
         except BaseException as error:
-            self._error = error
-        with self._lock:
-            self._done.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+            self._found.set_exception(error)
+        else:
+            self._found.set_result(source)
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Called once, in some thread; at once when it is done already."""
-        with self._lock:
-            if not self._done.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
+        self._found.add_done_callback(lambda found: callback())
 
     def result(self) -> Source:
         """Waits until it is done. Raises: UsageError (something that cannot be sent), LocalIOError."""
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._source is not None
-        return self._source
+        return self._found.result()

@@ -142,8 +142,10 @@ class Race:
             if tasks:
                 await asyncio.wait(tasks)
         finally:
-            for leg in (*self._legs.values(), *filter(None, (self._unclaimed,))):
+            for leg in self._legs.values():
                 self.leftovers.sockets.update(leg.sockets)
+            if self._unclaimed is not None:
+                self.leftovers.sockets.update(self._unclaimed.sockets)
             await self.leftovers.close_now()
 
     # -- the loop --
