@@ -91,7 +91,7 @@ def test_a_stranger_is_told_by_its_first_bytes(first: bytes) -> None:
 
 def test_another_version_is_named() -> None:
     a, _ = pair()
-    with pytest.raises(AuthenticationError, match="speaks version 1 of the channel, we speak 2") as caught:
+    with pytest.raises(AuthenticationError, match="speaks version 1 of the channel, we speak 3") as caught:
         a.feed(encode_preface(NONCE_B, ALIKE, version=1)[:8])
     assert caught.value.suspicion == "version"
 

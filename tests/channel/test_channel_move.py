@@ -26,6 +26,8 @@ def test_the_leading_side_moves_when_both_have_agreed() -> None:
     move = Move(leading=True)
     move.agree(NEW)
     assert state(move) == {"due"}
+    move.departs()
+    assert state(move) == {"due"}
     move.sent()
     assert state(move) == {"departed"}
     move.take(NEW)
@@ -36,6 +38,17 @@ def test_the_following_side_moves_when_it_is_led_and_not_before() -> None:
     move = Move(leading=False)
     move.agree(NEW)
     assert state(move) == set()
+    move.take(NEW)
+    assert state(move) == {"due", "arrives"}
+    move.departs()
+    move.sent()
+    assert state(move) == {"departed", "arrives", "over"}
+
+
+def test_the_answer_may_come_before_the_leading_side_knows_that_its_move_is_out() -> None:
+    move = Move(leading=True)
+    move.agree(NEW)
+    move.departs()
     move.take(NEW)
     assert state(move) == {"due", "arrives"}
     move.sent()
@@ -103,16 +116,28 @@ class Side:
     says: int = 0
     heard: list[str] = field(default_factory=list)
     closed: bool = False
+    departing: bool = False
+    """MOVE is out, and it is not known yet."""
     broken: bool = False
     agreed: bool = False
     ended_by_peer: bool = False
 
     def say(self, word: str) -> None:
         """As MovingChannel.send: the MOVE that is due goes first."""
-        if self.move.due:
-            self.put(MOVE)
-            self.move.sent()
+        self.depart()
+        self.know()
         self.put(word)
+
+    def depart(self) -> None:
+        if self.move.due and not self.departing:
+            self.move.departs()
+            self.put(MOVE)
+            self.departing = True
+
+    def know(self) -> None:
+        if self.departing:
+            self.move.sent()
+            self.departing = False
 
     def put(self, word: str) -> None:
         wire = self.out["new" if self.move.departed else "old"]
@@ -165,10 +190,13 @@ class World:
 
     def go_on(self, side: Side) -> bool:
         """Whether there was something left to do."""
-        before = (len(side.heard), side.ended_by_peer, side.broken, side.move.departed, side.move.arrives)
+        before = self.progress(side)
         self.say_move(side)
         self.hear(side)
-        return before != (len(side.heard), side.ended_by_peer, side.broken, side.move.departed, side.move.arrives)
+        return before != self.progress(side)
+
+    def progress(self, side: Side) -> tuple[object, ...]:
+        return len(side.heard), side.ended_by_peer, side.broken, side.departing, side.move.departed, side.move.arrives
 
     def step(self, side: Side) -> None:
         what = self.chance.random()
@@ -183,6 +211,7 @@ class World:
         elif what < 0.98:
             self.agree_further()
         elif self.ends and not side.closed and self.chance.random() < 0.3:
+            side.know()
             side.move.ended()
             side.put(CLOSE)
             side.closed = True
@@ -199,9 +228,9 @@ class World:
 
     def say_move(self, side: Side) -> None:
         """As the thread of a move: it comes when it comes."""
-        if side.move.due and not side.broken and not side.closed:
-            side.put(MOVE)
-            side.move.sent()
+        side.know()
+        if not side.broken and not side.closed:
+            side.depart()
 
     def agree_further(self) -> None:
         """The following side answers the nomination; then the leading one hears of it. Each may take it in late."""

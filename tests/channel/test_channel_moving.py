@@ -256,3 +256,22 @@ async def test_signs_of_life_are_not_taken_for_words() -> None:
         w.a.send(RecordType.PING, b"")
         w.a.send(WORD, b"a word")
         assert bytes(w.b.receive().payload) == b"a word"
+
+
+async def test_an_answer_that_comes_before_the_move_is_known_to_be_out_is_no_fault() -> None:
+    """On a busy machine the thread that has sent MOVE may run again later than the one that reads the answer."""
+    async with world() as w:
+        send = w.old[0].send
+
+        def send_slowly(record_type: int, payload: bytes, flags: int = 0) -> None:
+            send(record_type, payload, flags)
+            if record_type == RecordType.MOVE:
+                wait_until(lambda: w.a._move.arrives, "the answer was taken in", 5.0)
+
+        w.old[0].send = send_slowly  # type: ignore[method-assign]
+        with running(lambda: hear(w.a, 1), lambda: hear(w.b, 1)) as errors:
+            w.agree()
+            await asyncio.to_thread(wait_until, lambda: sorted(w.moved) == ["a", "b"], "both have moved")
+            w.a.send(WORD, b"to b")
+            w.b.send(WORD, b"to a")
+        assert errors == []

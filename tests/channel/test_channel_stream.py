@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import mmap
 import os
 import socket
 import threading
@@ -23,6 +25,7 @@ from midair.channel import (
     SessionKey,
     authenticate,
 )
+from midair.channel.stream import CONTENT_AT
 from midair.errors import ConnectionLostError, RemoteProtocolError
 
 KEY = SessionKey(os.urandom(32))
@@ -104,6 +107,24 @@ async def test_frames_of_every_size_arrive_unchanged_and_in_order() -> None:
             got = await asyncio.wrap_future(receiving)
             sending.result()
         assert got == [(16 + number, number, content) for number, content in enumerate(contents)]
+
+
+def place_in_page(view: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(view)) % mmap.PAGESIZE
+
+
+async def test_content_lies_in_the_middle_of_a_page_where_it_is_sent_from_and_where_it_arrives() -> None:
+    async with bulk() as (a, b):
+        frame = a.new_frame()
+        assert len(frame.payload) == MAX_PAYLOAD
+        assert place_in_page(frame.payload[CONTENT_AT:]) == mmap.PAGESIZE // 2
+        with ThreadPoolExecutor(1) as pool:
+            for size in (100, MAX_PAYLOAD):
+                sending = pool.submit(a.send_frame, 16, frame, size)
+                payload = b.receive().payload
+                assert len(payload) == size
+                assert place_in_page(payload[CONTENT_AT:]) == mmap.PAGESIZE // 2
+                await asyncio.wrap_future(sending)
 
 
 async def test_many_threads_may_send_at_once() -> None:
@@ -263,7 +284,7 @@ async def test_a_stranger_that_says_nothing_is_given_up_in_time() -> None:
 async def test_a_stranger_that_drips_a_byte_at_a_time_gets_no_more_time() -> None:
     with connected() as (near, far):
         refusal = asyncio.ensure_future(refused(near, timeout=0.1))
-        for byte in b"midair\0\2" + bytes(31):
+        for byte in b"midair\0\3" + bytes(31):
             with contextlib.suppress(OSError):
                 far.send(bytes([byte]))
             await asyncio.sleep(0.02)

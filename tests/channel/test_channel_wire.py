@@ -16,7 +16,6 @@ from midair.channel.wire import (
     decode_header,
     decode_preface,
     encode_header,
-    encode_header_into,
     encode_preface,
 )
 
@@ -27,17 +26,14 @@ def test_a_header_is_these_eight_bytes() -> None:
 
 
 def test_a_preface_is_these_44_bytes() -> None:
-    assert encode_preface(bytes(range(32)), b"cost") == b"midair\x00\x02" + bytes(range(32)) + b"cost"
+    assert encode_preface(bytes(range(32)), b"cost") == b"midair\x00\x03" + bytes(range(32)) + b"cost"
     assert PREFACE_BYTES == 44
 
 
 @given(st.integers(0, MAX_PAYLOAD), st.integers(0, 255), st.integers(0, 255))
-def test_a_header_survives_the_round_trip_and_both_encoders_agree(length: int, kind: int, flags: int) -> None:
+def test_a_header_survives_the_round_trip(length: int, kind: int, flags: int) -> None:
     raw = encode_header(length, kind, flags)
     assert decode_header(raw) == Header(length, kind, flags)
-    buffer = bytearray(12)
-    encode_header_into(buffer, length, kind, flags)
-    assert buffer == raw + bytes(4)
 
 
 @given(st.binary(min_size=8, max_size=8))
@@ -50,7 +46,7 @@ def test_any_eight_bytes_are_a_header_that_keeps_its_bounds_or_an_error(raw: byt
     assert encode_header(header.length, header.type, header.flags) == raw
 
 
-@pytest.mark.parametrize("raw", ["00100001 00 00 0000", "ffffffff 00 00 0000", "00000000 00 00 0001"])
+@pytest.mark.parametrize("raw", ["00200001 00 00 0000", "ffffffff 00 00 0000", "00000000 00 00 0001"])
 def test_a_record_that_is_too_long_or_sets_reserved_bits_is_refused(raw: str) -> None:
     with pytest.raises(HeaderError):
         decode_header(bytes.fromhex(raw))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from cryptography.exceptions import InvalidTag
 
 from midair.channel.suites import Suite, new_aead
-from midair.channel.wire import HEADER_BYTES, TAG_BYTES, encode_header, encode_header_into
+from midair.channel.wire import HEADER_BYTES, TAG_BYTES, encode_header
 
 __all__ = ["MAX_RECORDS", "CounterExhaustedError", "ForgedRecordError", "Opener", "Sealer"]
 
-MAX_RECORDS = 1 << 31
-"""Records under one key, at most: 2 PiB of 1 MiB records. They are fewer than 2**48 blocks of AES, which is where
+MAX_RECORDS = 1 << 30
+"""Records under one key, at most: 2 PiB of 2 MiB records. They are fewer than 2**48 blocks of AES, which is where
 RFC 7253 5 has OCB stop; GCM with deterministic nonces could go on."""
 
 
@@ -57,13 +57,10 @@ class Sealer:
 
         At least 16 bytes must follow the payload. Raises: CounterExhaustedError.
         """
-        encode_header_into(view, length, record_type, flags)
+        header = view[:HEADER_BYTES] = encode_header(length, record_type, flags)
         end = HEADER_BYTES + length
         self._aead.encrypt_into(
-            self._counter.take(),
-            view[HEADER_BYTES:end],
-            bytes(view[:HEADER_BYTES]),
-            view[HEADER_BYTES : end + TAG_BYTES],
+            self._counter.take(), view[HEADER_BYTES:end], header, view[HEADER_BYTES : end + TAG_BYTES]
         )
         return view[: end + TAG_BYTES]
 
