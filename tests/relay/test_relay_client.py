@@ -21,7 +21,7 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def relay(script: Script) -> AsyncIterator[ServerURL]:
-    """A server that does ``script`` with its one connection; the script must end before the block does, or with it."""
+    """A server that does ``script`` with each connection; one must have ended before the block does, or with it."""
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,8 +42,9 @@ async def relay(script: Script) -> AsyncIterator[ServerURL]:
 
 def answering(*pieces: bytes) -> Script:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        preamble = parse_preamble(await reader.readexactly(PREAMBLE_BYTES))
-        assert preamble == Preamble(token=TOKEN, side=SIDE)
+        said = await reader.readexactly(PREAMBLE_BYTES)
+        if not said.startswith(b"GET /relay "):  # the other form, when this one has led to no relay
+            assert parse_preamble(said) == Preamble(token=TOKEN, side=SIDE, asks=True)
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
@@ -71,6 +72,12 @@ async def test_an_answer_in_pieces_is_put_together() -> None:
             assert await asyncio.get_running_loop().sock_recv(sock, 100) == b"x"
 
 
+async def test_a_leg_that_has_to_wait_is_open_when_the_partner_is_there() -> None:
+    async with relay(answering(b"WAIT\nO", b"K\nOK\n")) as url:
+        with await open_leg(url, TOKEN, SIDE, timeout=5) as sock:
+            assert await asyncio.get_running_loop().sock_recv(sock, 100) == b"OK\n"
+
+
 async def test_a_relay_over_its_limits_is_a_quota_error() -> None:
     async with relay(answering(b"ERR quota too many legs\n")) as url:
         with pytest.raises(QuotaError, match="too many legs"):
@@ -86,7 +93,18 @@ async def test_another_refusal_names_its_word() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"OK", b"HTTP/1.1 400 Bad Request\r\n", b"ERR quota \x1b[2J\n", b"ERR " + b"x" * 1000, b"OKAY\n", b"\n"],
+    [
+        b"",
+        b"OK",
+        b"WAIT",
+        b"WAIT\nWAIT\n",
+        b"WAIT\nWAITING\n",
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"ERR quota \x1b[2J\n",
+        b"ERR " + b"x" * 1000,
+        b"OKAY\n",
+        b"\n",
+    ],
 )
 async def test_what_is_no_relay_is_a_relay_error(answer: bytes) -> None:
     async with relay(answering(answer)) as url:

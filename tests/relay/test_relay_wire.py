@@ -31,9 +31,13 @@ def test_the_preamble_is_what_the_protocol_says() -> None:
     assert len(LINE) == PREAMBLE_BYTES
 
 
-@given(token=st.binary(min_size=32, max_size=32), side=st.binary(min_size=8, max_size=8))
-def test_every_preamble_comes_back(token: bytes, side: bytes) -> None:
-    preamble = Preamble(token=token, side=side)
+def test_who_asks_says_the_same_in_version_2() -> None:
+    assert encode_preamble(Preamble(token=TOKEN, side=SIDE, asks=True)) == LINE.replace(b"/1", b"/2")
+
+
+@given(token=st.binary(min_size=32, max_size=32), side=st.binary(min_size=8, max_size=8), asks=st.booleans())
+def test_every_preamble_comes_back(token: bytes, side: bytes, asks: bool) -> None:
+    preamble = Preamble(token=token, side=side, asks=asks)
     assert parse_preamble(encode_preamble(preamble)) == preamble
 
 
@@ -48,7 +52,7 @@ def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
     "line",
     [
         LINE.upper(),
-        LINE.replace(b"/1", b"/2"),
+        LINE.replace(b"/1", b"/3"),
         LINE[:-1],
         LINE + b"\n",
         LINE.replace(b"\n", b"\r"),

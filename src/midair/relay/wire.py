@@ -1,11 +1,18 @@
 """What a relay leg says before it is a byte pipe: one line from the client, one line back.
 
     client:  MIDAIR-RELAY/1 <64 hex digits: token> <16 hex digits: side> LF
-    server:  OK LF                     the partner is there; every byte from now on is the partner's
+    server:  WAIT LF                   only to MIDAIR-RELAY/2: the partner is not there yet, and one of these will come:
+             OK LF                     the partner is there; every byte from now on is the partner's
              ERR <word> <text> LF      no; the server closes
 
 Both peers know the token, nobody else does; the side tells a peer that dials again from its partner. The client sends
 nothing after the preamble until OK. The preamble has one length only, so the server never reads into what follows.
+Version 2 is for a client that has another way to the server, and wants to know soon whether this one leads there.
+
+That other way is a WebSocket (RFC 6455) at :data:`RELAY_PATH`, in TLS where the server has a certificate. All of the
+above is said in it as in a connection of its own, in binary messages of any division up to :data:`MESSAGE_BYTES`. A
+WebSocket ends as a whole, and a TCP connection in each direction by itself; so an empty message is the end of its
+direction.
 """
 
 from __future__ import annotations
@@ -14,12 +21,17 @@ import re
 from dataclasses import dataclass
 
 __all__ = [
+    "ASKING_MAGIC",
+    "END",
     "MAX_ANSWER_BYTES",
+    "MESSAGE_BYTES",
     "OK",
     "PREAMBLE_BYTES",
     "PREAMBLE_MAGIC",
+    "RELAY_PATH",
     "SIDE_BYTES",
     "TOKEN_BYTES",
+    "WAIT",
     "Preamble",
     "Refusal",
     "RelayWireError",
@@ -31,17 +43,25 @@ __all__ = [
 
 PREAMBLE_MAGIC = b"MIDAIR-RELAY/1 "
 """No HTTP method begins with these bytes, no STUN message and no TLS record: they tell the server what this is."""
+ASKING_MAGIC = b"MIDAIR-RELAY/2 "
+"""The same, and as long, for a client that wants to be told when it has to wait."""
 TOKEN_BYTES = 32
 SIDE_BYTES = 8
 PREAMBLE_BYTES = len(PREAMBLE_MAGIC) + 2 * TOKEN_BYTES + 1 + 2 * SIDE_BYTES + 1
 """The whole preamble, its line feed included."""
 OK = b"OK\n"
+WAIT = b"WAIT\n"
 MAX_ANSWER_BYTES = 256
 """A refusal is at most this long, its line feed included."""
 
-_PREAMBLE = re.compile(
-    re.escape(PREAMBLE_MAGIC) + rb"([0-9a-f]{%d}) ([0-9a-f]{%d})\n" % (2 * TOKEN_BYTES, 2 * SIDE_BYTES)
-)
+RELAY_PATH = "/relay"
+"""Where the server takes legs in WebSockets."""
+MESSAGE_BYTES = 64 * 1024
+"""One WebSocket message, at most. It is passed on when it is whole: at 1 Mbit/s that takes half a second."""
+END = b""
+"""The message that ends its direction."""
+
+_PREAMBLE = re.compile(rb"MIDAIR-RELAY/([12]) ([0-9a-f]{%d}) ([0-9a-f]{%d})\n" % (2 * TOKEN_BYTES, 2 * SIDE_BYTES))
 _REFUSAL = re.compile(rb"ERR ([a-z][a-z-]{0,31}) ([ -~]{0,200})\n")
 
 
@@ -57,6 +77,8 @@ class Preamble:
     """32 bytes both peers have derived from their session key."""
     side: bytes
     """8 bytes, different for the two peers."""
+    asks: bool = False
+    """Whether WAIT is wanted."""
 
     def __repr__(self) -> str:
         return "Preamble(...)"  # who has the token can take the leg
@@ -76,7 +98,8 @@ def encode_preamble(preamble: Preamble) -> bytes:
     """The line a leg begins with, :data:`PREAMBLE_BYTES` long. Raises: RelayWireError on lengths that are not right."""
     if len(preamble.token) != TOKEN_BYTES or len(preamble.side) != SIDE_BYTES:
         raise RelayWireError(f"a token has {TOKEN_BYTES} bytes and a side {SIDE_BYTES}")
-    return b"%s%s %s\n" % (PREAMBLE_MAGIC, preamble.token.hex().encode(), preamble.side.hex().encode())
+    magic = ASKING_MAGIC if preamble.asks else PREAMBLE_MAGIC
+    return b"%s%s %s\n" % (magic, preamble.token.hex().encode(), preamble.side.hex().encode())
 
 
 def parse_preamble(line: bytes) -> Preamble:
@@ -84,7 +107,8 @@ def parse_preamble(line: bytes) -> Preamble:
     match = _PREAMBLE.fullmatch(line)
     if match is None:
         raise RelayWireError("not a relay preamble")
-    return Preamble(token=bytes.fromhex(match[1].decode()), side=bytes.fromhex(match[2].decode()))
+    token, side = bytes.fromhex(match[2].decode()), bytes.fromhex(match[3].decode())
+    return Preamble(token=token, side=side, asks=match[1] == b"2")
 
 
 def encode_refusal(refusal: Refusal) -> bytes:

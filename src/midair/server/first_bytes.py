@@ -6,7 +6,7 @@ import asyncio
 import socket
 from enum import Enum
 
-from midair.relay.wire import PREAMBLE_MAGIC
+from midair.relay.wire import ASKING_MAGIC, PREAMBLE_MAGIC
 from midair.server.node_wire import NODE_MAGIC
 
 __all__ = ["Kind", "classify", "detect"]
@@ -25,7 +25,7 @@ class Kind(Enum):
     HTTP = "http"
 
 
-_MAGICS = {PREAMBLE_MAGIC: Kind.RELAY, NODE_MAGIC: Kind.NODE}
+_MAGICS = {PREAMBLE_MAGIC: Kind.RELAY, ASKING_MAGIC: Kind.RELAY, NODE_MAGIC: Kind.NODE}
 _LONGEST = max(map(len, _MAGICS))
 
 
