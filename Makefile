@@ -5,14 +5,18 @@
 #   make reach   who gets through and how fast, 20 tries a pair; make reach-all does it for all pairs of all: hours
 #   make bench   speed, beside a raw copy, TLS, magic-wormhole, rsync, scp and tar in the same run
 #   make bench-server  what one meeting point holds and carries, the relay beside socat
+#   make soak    an hour of the three below; their short forms are tests
 #   make soak-server   half an hour of pairs while nodes are killed and Redis comes back empty
+#   make soak-hostile  ten minutes of hostile clients while honest ones are served
 #   make soak-transfer  kill -9 and power cuts, by the hundred and the thousand
 #   make lock    write requirements/*.txt anew from pyproject.toml (needs uv)
 SHELL := /bin/sh
 BIN := .venv/bin
 STAMPS := .venv/.stamps
+# Where this is set, each of the many commands that tests and benchmarks start would compile midair first.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-test system system-test system-bench demo test check lint matrix reach reach-all bench bench-server soak-transfer soak-server lock clean
+.PHONY: setup setup-test system system-test system-bench demo test check lint matrix reach reach-all bench bench-server soak soak-server soak-hostile soak-transfer lock clean
 .DEFAULT_GOAL := test
 
 setup: $(STAMPS)/run
@@ -49,12 +53,20 @@ reach-all: system-test setup-test
 
 bench: system-bench setup-test
 	$(BIN)/python benchmarks/transfer.py --output benchmarks/results/transfer.json --page docs/reference/speed.md
+	$(BIN)/python benchmarks/transfer_links.py --output benchmarks/results/transfer_links.json --page docs/reference/links.md
+	$(BIN)/python benchmarks/udp_tools.py --output benchmarks/results/udp_tools.json --page docs/reference/udp-tools.md
 
 bench-server: system-bench setup-test
 	$(BIN)/python benchmarks/server.py --output benchmarks/results/server.json
+	$(BIN)/python benchmarks/scale.py --page docs/explanation/scale.md
+
+soak: soak-server soak-hostile soak-transfer
 
 soak-server: system-bench setup-test
 	$(BIN)/python benchmarks/server_soak.py --minutes 30
+
+soak-hostile: setup-test
+	$(BIN)/python tests/server/siege.py --minutes 10
 
 soak-transfer: setup-test
 	$(BIN)/python tests/transfer/power_cuts.py --states 6000

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 __all__ = ["Usage", "many_descriptors", "redis", "server", "usage_of"]
@@ -52,11 +52,11 @@ def many_descriptors() -> None:
 
 
 @contextlib.contextmanager
-def server(folder: Path, *arguments: str) -> Iterator[tuple[int, int]]:
-    """A `midair serve` with room for 19,000 connections: its port and process id."""
+def server(folder: Path, *arguments: str, wrapper: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+    """A `midair serve` with room for 19,000 connections: its port and process id. ``wrapper``: what execs it."""
     settings = folder / "server.toml"
     settings.write_text(_SETTINGS)
-    command = [sys.executable, "-m", "midair", "serve", "--config", str(settings), *arguments]
+    command = [*wrapper, sys.executable, "-m", "midair", "serve", "--config", str(settings), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

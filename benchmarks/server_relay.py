@@ -19,7 +19,7 @@ from typing import Any
 
 from server_processes import server, usage_of
 
-__all__ = ["measure_relay"]
+__all__ = ["Connected", "carry", "dial", "measure_relay", "through_midair"]
 
 _BLOCK = 64 << 20
 Connected = tuple[socket.socket, socket.socket, int | None]
@@ -31,7 +31,7 @@ def measure_relay(folder: Path, *, mib: int, runs: int) -> dict[str, Any]:
     with server(folder) as (port, pid):
         ways: dict[str, Callable[[], contextlib.AbstractContextManager[Connected]]] = {
             "direct": _direct,
-            "midair": lambda: _through_midair(port, pid),
+            "midair": lambda: through_midair(port, pid),
             "socat": lambda: _through_socat(8192),
             "socat -b 262144": lambda: _through_socat(262144),
         }
@@ -41,7 +41,7 @@ def measure_relay(folder: Path, *, mib: int, runs: int) -> dict[str, Any]:
             for name, way in ways.items():
                 with way() as (source, target, process):
                     before = usage_of(process).cpu_seconds if process is not None else 0.0
-                    seconds[name].append(_carry(source, target, mib << 20))
+                    seconds[name].append(carry(source, target, mib << 20))
                     cpu[name].append(usage_of(process).cpu_seconds - before if process is not None else 0.0)
     result: dict[str, Any] = {
         name: {
@@ -59,7 +59,7 @@ def measure_relay(folder: Path, *, mib: int, runs: int) -> dict[str, Any]:
     return result
 
 
-def _carry(source: socket.socket, target: socket.socket, count: int) -> float:
+def carry(source: socket.socket, target: socket.socket, count: int) -> float:
     """Seconds until ``count`` bytes have come."""
     with open(os.memfd_create("block"), "wb") as block:
         block.truncate(_BLOCK)
@@ -93,7 +93,8 @@ def _direct() -> Iterator[Connected]:
 
 
 @contextlib.contextmanager
-def _through_midair(port: int, pid: int) -> Iterator[Connected]:
+def through_midair(port: int, pid: int) -> Iterator[Connected]:
+    """A pair of legs, joined."""
     token = os.urandom(32).hex()
     legs = []
     with contextlib.ExitStack() as stack:
@@ -116,12 +117,13 @@ def _through_socat(block: int) -> Iterator[Connected]:
         far = f"TCP:127.0.0.1:{listener.getsockname()[1]}"
         with subprocess.Popen(["socat", "-b", str(block), near, far]) as process, contextlib.ExitStack() as stack:
             stack.callback(process.kill)
-            one = stack.enter_context(_dial(port))
+            one = stack.enter_context(dial(port))
             other = stack.enter_context(listener.accept()[0])
             yield one, other, process.pid
 
 
-def _dial(port: int) -> socket.socket:
+def dial(port: int) -> socket.socket:
+    """A connection to who may not listen yet."""
     deadline = time.monotonic() + 5
     while True:
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import signal
@@ -77,9 +78,9 @@ class Soak:
         self._born[pid] = time.monotonic()
 
     async def _disturb(self) -> None:
-        for turn in range(1, 1_000_000):
+        for turn in range(1, self._options.kills + 1):
             await asyncio.sleep(self._options.kill_every)
-            if turn % 5 == 0:
+            if turn % self._options.redis_every == 0:
                 os.kill(self._redis_pid, signal.SIGKILL)
                 (self._folder / "redis.sock").unlink(missing_ok=True)
                 _, self._redis_pid = self._stack.enter_context(redis(self._folder))
@@ -192,14 +193,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--rate", type=float, default=30, help="pairs a second")
-    parser.add_argument("--kill-every", type=float, default=8, help="seconds; each fifth time it is Redis")
+    parser.add_argument("--kill-every", type=float, default=8, help="seconds")
+    parser.add_argument("--redis-every", type=int, default=5, help="so often it is Redis that is killed, not a node")
+    parser.add_argument("--kills", type=int, default=1_000_000, help="in all, and then it ends")
     parser.add_argument("--settled-seconds", type=float, default=60, help="after which a node's memory is remembered")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 16))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     many_descriptors()
     with tempfile.TemporaryDirectory(prefix="midair-soak-") as folder, ExitStack() as stack:
-        print(asyncio.run(Soak(Path(folder), stack, options).run()))
+        print(json.dumps(asyncio.run(Soak(Path(folder), stack, options).run())))
     return 0
 
 

@@ -5,63 +5,42 @@ Resident memory of the server's process; the kernel's own for a socket (about 4.
 
 from __future__ import annotations
 
-import asyncio
+import random
 import time
 from pathlib import Path
 from typing import Any
 
-from server_peers_raw import Peer
+from server_crowd import Crowd
 from server_processes import many_descriptors, server, usage_of
 
 __all__ = ["measure_waiting"]
 
-_AT_ONCE = 100
-_PAKE = "ab" * 90
-"""A SPAKE2 message as JSON in hex is about so long."""
+IDLE_SECONDS = 10.0
 
 
 def measure_waiting(folder: Path, *, peers: int) -> dict[str, Any]:
     """``peers`` at one process that keeps its mailboxes in memory."""
     many_descriptors()
     with server(folder) as (port, pid):
-        return asyncio.run(_fill(port, pid, peers))
-
-
-async def _fill(port: int, pid: int, peers: int) -> dict[str, Any]:
-    # One pass first, so that what is made once is not counted.
-    await _come(port, range(_AT_ONCE))
-    before = usage_of(pid)
-    started = time.perf_counter()
-    connected = []
-    for start in range(_AT_ONCE, peers + _AT_ONCE, _AT_ONCE):
-        connected += await _come(port, range(start, start + _AT_ONCE))
-    seconds = time.perf_counter() - started
-    after = usage_of(pid)
-    await asyncio.sleep(10)
-    idle = usage_of(pid)
-    result = {
+        crowd = Crowd([port], random.Random(0))
+        # Some first, so that what is made once is not counted.
+        first = crowd.fill(range(10_000, 10_100))
+        before = usage_of(pid)
+        started = time.perf_counter()
+        connected = crowd.fill(range(20_000, 20_000 + peers))
+        seconds = time.perf_counter() - started
+        after = usage_of(pid)
+        idle_until = time.monotonic() + IDLE_SECONDS
+        crowd.at(idle_until, lambda: None)
+        crowd.run(lambda: time.monotonic() >= idle_until, seconds=2 * IDLE_SECONDS)
+        idle = usage_of(pid)
+        assert crowd.waiting == len(first) + len(connected)
+    return {
         "peers": len(connected),
         "kib_per_peer": round((after.resident_kib - before.resident_kib) / len(connected), 2),
         "resident_mib": round(after.resident_kib / 1024, 1),
         "descriptors": after.descriptors,
         "arrivals_per_second": round(len(connected) / seconds),
         "cpu_ms_per_arrival": round(1000 * (after.cpu_seconds - before.cpu_seconds) / len(connected), 3),
-        "idle_cpu_share": round((idle.cpu_seconds - after.cpu_seconds) / 10, 4),
+        "idle_cpu_share": round((idle.cpu_seconds - after.cpu_seconds) / IDLE_SECONDS, 4),
     }
-    for peer in connected:
-        peer.close()
-    return result
-
-
-async def _come(port: int, numbers: range) -> list[Peer]:
-    return list(await asyncio.gather(*[_wait(port, number) for number in numbers]))
-
-
-async def _wait(port: int, number: int) -> Peer:
-    peer = await Peer.connect(port, f"{number:x}")
-    peer.say({"type": "claim", "nameplate": str(number)})
-    mailbox = (await peer.get("claimed"))["mailbox"]
-    peer.say({"type": "open", "mailbox": mailbox})
-    peer.say({"type": "add", "phase": "pake", "body": _PAKE})
-    await peer.get("message")
-    return peer

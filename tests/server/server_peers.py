@@ -17,6 +17,7 @@ from midair.config import ServerLimits
 from midair.port import listen_tcp
 from midair.server import MailboxStore, Server
 from midair.server.proxied import networks
+from midair.server.secrets import Secrets
 from midair.server.shared import Link, Shared
 
 __all__ = ["APP", "MailboxPeer", "dial", "eventually", "http", "linked", "metric", "port_of", "read_all", "running"]
@@ -60,6 +61,7 @@ async def running(
     proxied_from: Sequence[str] = (),
     ssl_context: ssl.SSLContext | None = None,
     motd: str | None = None,
+    secrets: Secrets | None = None,
 ) -> AsyncIterator[Server]:
     """A server on a loopback port of the kernel's choice."""
     listener = listen_tcp("127.0.0.1", 0)
@@ -71,6 +73,7 @@ async def running(
         proxied_from=networks(proxied_from),
         ssl_context=ssl_context,
         motd=motd,
+        secrets=secrets,
     ) as server:
         yield server
 

@@ -119,12 +119,12 @@ async def test_a_mailbox_client_that_does_not_answer_the_end_is_cut(monkeypatch:
 async def test_a_system_without_descriptors_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    async def failing_at_first(listener: socket.socket) -> tuple[socket.socket, Endpoint]:
+    async def failing_at_first(listener: socket.socket, *, pause: bool) -> tuple[socket.socket, Endpoint]:
         nonlocal calls
         calls += 1
         if calls <= 2:
             raise OSError(errno.EMFILE, "Too many open files")
-        return await accept(listener)
+        return await accept(listener, pause=pause)
 
     monkeypatch.setattr("midair.server.server.accept", failing_at_first)
     monkeypatch.setattr("midair.server.server.ACCEPT_PAUSE_SECONDS", 0.1)

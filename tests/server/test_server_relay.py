@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -20,7 +20,7 @@ from midair.errors import QuotaError
 from midair.relay import RelayError, open_leg
 from midair.relay.wire import PREAMBLE_BYTES, Preamble, encode_preamble
 from midair.server import Server
-from midair.server.buffers import CopyBuffer, SpliceBuffer
+from midair.server.buffers import Buffer, Buffers, CopyBuffer, SpliceBuffer
 from midair.server.relay import Relay
 
 LIMITS = ServerLimits()
@@ -134,16 +134,21 @@ async def test_the_end_of_one_direction_leaves_the_other_open() -> None:
         await all_gone(server)
 
 
+async def fill_up(sock: socket.socket) -> int:
+    """Sends to who does not read; how much went in, but for a part of 64 KiB."""
+    sent = 0
+    try:
+        while True:  # until nothing more goes in, for as long as the kernel may take to move it on
+            async with asyncio.timeout(0.3):
+                await asyncio.get_running_loop().sock_sendall(sock, bytes(1 << 16))
+            sent += 1 << 16
+    except TimeoutError:
+        return sent
+
+
 async def test_a_slow_reader_stops_the_sender_and_loses_nothing() -> None:
     async with running() as server, pair(server) as (first, second):
-        sent = 0
-        try:
-            while True:  # until nothing more goes in, for as long as the kernel may take to move it on
-                async with asyncio.timeout(0.3):
-                    await asyncio.get_running_loop().sock_sendall(first, bytes(1 << 16))
-                sent += 1 << 16
-        except TimeoutError:
-            pass
+        sent = await fill_up(first)
         assert sent < 64 << 20
         first.shutdown(socket.SHUT_WR)
         received = len(await read_all(second))
@@ -298,15 +303,50 @@ async def test_an_address_with_too_many_connections_is_told_in_the_words_of_the_
         await all_gone(server)
 
 
-async def test_a_server_without_descriptors_for_a_pair_refuses_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left() -> SpliceBuffer:
+async def test_a_server_that_gets_no_more_pipes_relays_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(size: int) -> SpliceBuffer:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr("midair.server.server.Relay", partial(Relay, new_buffer=none_left))
     async with running() as server:
-        answers = await asyncio.gather(leg(server, A), leg(server, B), return_exceptions=True)
-        assert [type(answer) for answer in answers] == [QuotaError, QuotaError]
+        async with pair(server) as (first, second):
+            await asyncio.get_running_loop().sock_sendall(first, b"x" * 300_000)
+            assert await receive(second, 300_000) == b"x" * 300_000
         await all_gone(server)
+
+
+async def test_pairs_whose_readers_keep_up_share_one_buffer_and_each_slow_reader_keeps_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out: list[Buffer] = []
+    lend, take_back = Buffers.lend, Buffers.take_back
+
+    def remembered(buffers: Buffers) -> Buffer:
+        out.append(lend(buffers))
+        return out[-1]
+
+    def forgotten(buffers: Buffers, buffer: Buffer) -> None:
+        out.remove(buffer)
+        take_back(buffers, buffer)
+
+    monkeypatch.setattr(Buffers, "lend", remembered)
+    monkeypatch.setattr(Buffers, "take_back", forgotten)
+    async with running() as server, AsyncExitStack() as stack:
+        buffers = server._relay._buffers
+        legs = [await stack.enter_async_context(pair(server, bytes([number]) * 32)) for number in range(70)]
+        before = descriptors()
+        for source, target in legs:
+            await asyncio.get_running_loop().sock_sendall(source, b"x" * 1000)
+            assert await receive(target, 1000) == b"x" * 1000
+        assert len(buffers._kept) == 1
+        assert descriptors() <= before + 2
+        assert await asyncio.gather(*[fill_up(source) for source, _ in legs[:5]])
+        assert len(out) == 5
+        assert max(buffer.held for buffer in out) <= 64 << 10
+        assert {buffer.made_for for buffer in out} == {64 << 10}
+        assert descriptors() <= before + 2 * 6
+    assert not out
+    assert not buffers._kept
 
 
 async def test_stopping_closes_pairs_and_legs_that_wait_at_once() -> None:

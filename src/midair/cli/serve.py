@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import os
 import signal
 import socket
+from collections.abc import Callable
+from importlib import import_module
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,12 +26,16 @@ from midair.endpoint import Endpoint
 from midair.errors import MidairError, UsageError
 
 if TYPE_CHECKING:
+    from midair.server.secrets import Secrets
     from midair.server.shared import Shared
 
 __all__ = ["serve_command"]
 
 log = logging.getLogger("midair.server")
 
+SECRET_VARIABLE = "MIDAIR_SERVE_SECRET"
+YOUNG_OBJECTS = 20_000
+"""Before the garbage collector looks at them, instead of Python's 700: what some hundred peers make as they come."""
 STORE_SECONDS = 3.0
 """How long the store may take to answer at the start, before it is said that it does not."""
 
@@ -36,9 +45,23 @@ def serve_command(*, config: str | None = None, debug: bool = False, **options: 
     try:
         settings = load_settings(config, options)
         configure_server_logging(as_json=settings.log == "json", debug=debug)
-        return asyncio.run(_serve(settings))
+        # What lives here lives long, and there may be millions of it: looking at all of it is a pause for everybody.
+        gc.set_threshold(YOUNG_OBJECTS)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(settings))
     except MidairError as error:
         return fail(error)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed and the system has it; else the standard library's own."""
+    try:
+        uvloop = import_module("uvloop")
+    except ImportError:
+        return None
+    log.debug("the event loop is uvloop's")
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _endpoint(option: str, text: str) -> tuple[str, int]:
@@ -74,6 +97,7 @@ async def _serve(settings: ServeSettings) -> int:
     from midair.server.proxied import networks
 
     certificate = None if settings.cert is None else Certificate(settings.cert, settings.key)
+    secrets = _secrets(settings)
     shared = None if settings.store is None else _shared(settings.store, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -94,6 +118,7 @@ async def _serve(settings: ServeSettings) -> int:
             proxied_from=networks(settings.proxied_from),
             ssl_context=None if certificate is None else certificate.context,
             motd=settings.motd,
+            secrets=secrets,
         )
         await stack.enter_async_context(server)
         loop.add_signal_handler(signal.SIGHUP, lambda: certificate and certificate.reload())
@@ -113,14 +138,22 @@ async def _serve(settings: ServeSettings) -> int:
 
 
 def _shared(url: str, settings: ServeSettings) -> Shared:
-    try:
-        from midair.server.shared import Shared
-    except ImportError as error:
-        raise UsageError(
-            "--store needs the Redis client, which is not installed",
-            hint="Install it with: pip install 'midair[redis]'",
-        ) from error
+    from midair.server.shared import Shared
+
     return Shared(url, settings.limits)
+
+
+def _secrets(settings: ServeSettings) -> Secrets:
+    """Never from the command line, which everybody on a machine can read. Raises: UsageError."""
+    from midair.server.secrets import Secrets
+
+    if settings.secret_file is not None:
+        try:
+            return Secrets.parse(Path(settings.secret_file).read_text("utf-8"), named_by=settings.secret_file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the secrets in {settings.secret_file} cannot be read: {error}") from error
+    told = os.environ.get(SECRET_VARIABLE)
+    return Secrets() if told is None else Secrets.parse(told, named_by=SECRET_VARIABLE)
 
 
 async def _node_address(settings: ServeSettings, here: Endpoint, shared: Shared) -> Endpoint:

@@ -45,6 +45,13 @@ def serve_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NETWORK",
             help="Load balancers, whose connections begin with a PROXY header; may be given again.",
         ),
+        _option(
+            "--secret-file",
+            type=click.Path(),
+            metavar="FILE",
+            help="For a private server: secrets, one a line, of which everybody has to know one. MIDAIR_SERVE_SECRET "
+            "in the environment is one, too.",
+        ),
         _option("--relay-bytes", type=click.IntRange(0), metavar="N", help="Bytes one relayed transfer may carry."),
         _option(
             "--drain-seconds", type=click.FloatRange(0), metavar="S", help="How long SIGTERM waits for relayed pairs."

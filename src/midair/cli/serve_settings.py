@@ -38,6 +38,8 @@ class ServeSettings:
     node_address: str | None = None
     proxied_from: list[str] = field(default_factory=list)
     """Addresses and networks of load balancers that speak the PROXY protocol."""
+    secret_file: str | None = None
+    """For a private server: the secrets that let people in, one on each line."""
     motd: str | None = None
     log: Literal["text", "json"] = "text"
     limits: ServerLimits = field(default_factory=ServerLimits)

@@ -11,7 +11,7 @@ from midair.server import page
 from midair.server.metrics import CONTENT_TYPE as METRICS_CONTENT_TYPE
 from midair.server.metrics import Metrics
 
-__all__ = ["MAILBOX_PATH", "Pages", "path_of", "plain", "unavailable"]
+__all__ = ["MAILBOX_PATH", "Pages", "authorization_of", "path_of", "plain", "private", "unavailable"]
 
 MAILBOX_PATH = "/v1"
 
@@ -34,7 +34,7 @@ class Pages:
         match path_of(request):
             case "/":
                 counts = self._metrics.counts()
-                body = page.render(_host(request), secure=self._secure, motd=self._motd, counts=counts)
+                body = page.render(_single(request, "Host"), secure=self._secure, motd=self._motd, counts=counts)
                 response = _response(200, "OK", "text/html; charset=utf-8", body)
                 response.headers["Content-Security-Policy"] = page.CONTENT_SECURITY_POLICY
                 response.headers["Referrer-Policy"] = "no-referrer"
@@ -58,6 +58,11 @@ def path_of(request: Request) -> str:
     return path.rstrip("/") or "/"
 
 
+def authorization_of(request: Request) -> str | None:
+    """The header of that name; None: there is none, or more than one."""
+    return _single(request, "Authorization")
+
+
 def plain(status: int, phrase: str, text: str) -> Response:
     """A response of one line for a person."""
     return _response(status, phrase, "text/plain; charset=utf-8", text.encode())
@@ -67,6 +72,13 @@ def unavailable(reason: str) -> Response:
     """For what may be asked again in a moment."""
     response = plain(503, "Service Unavailable", reason + "\n")
     response.headers["Retry-After"] = "1"
+    return response
+
+
+def private() -> Response:
+    """For who has not said the secret of a private server."""
+    response = plain(401, "Unauthorized", "This server is private.\n")
+    response.headers["WWW-Authenticate"] = 'Basic realm="midair"'
     return response
 
 
@@ -83,8 +95,8 @@ def _response(status: int, phrase: str, content_type: str, body: bytes) -> Respo
     return Response(status, phrase, headers, body)
 
 
-def _host(request: Request) -> str | None:
+def _single(request: Request, name: str) -> str | None:
     try:
-        return request.headers.get("Host")
+        return request.headers.get(name)
     except MultipleValuesError:
         return None

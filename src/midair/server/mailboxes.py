@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import Counter
 
 from websockets.frames import CloseCode
 
 from midair.config import ServerLimits
 from midair.endpoint import Endpoint
-from midair.rendezvous.wire import Message
+from midair.rendezvous.wire import Error, Message
 from midair.server.metrics import Metrics
 from midair.server.office import Office, Outgoing
 from midair.server.store import MailboxKey, MailboxStore, StoreUnavailable
@@ -23,6 +24,9 @@ log = logging.getLogger("midair.server")
 
 CAUGHT_UP_AT_ONCE = 100
 """Mailboxes read at a time after the shared store was away."""
+
+MAX_ERRORS = 20
+"""Errors one connection is answered with; a client that goes on regardless is not one that wants to meet."""
 
 
 class Mailboxes:
@@ -45,6 +49,7 @@ class Mailboxes:
         metrics.waiting.set_function(lambda: self._office.waiting)
         self._numbers = itertools.count(1)
         self._connections: dict[int, WebConnection] = {}
+        self._errors: Counter[int] = Counter()
         self._clients: dict[WebConnection, tuple[int, Endpoint]] = {}
 
     def expect(self, connection: WebConnection, source: Endpoint) -> None:
@@ -53,6 +58,7 @@ class Mailboxes:
 
     def forget(self, connection: WebConnection) -> None:
         """The opposite of :meth:`expect`."""
+        self.closed(connection)
         del self._clients[connection]
 
     def opened(self, connection: WebConnection) -> None:
@@ -64,7 +70,10 @@ class Mailboxes:
         number, _ = self._clients[connection]
         started = time.perf_counter()
         try:
-            self._send(await self._office.received(number, data, now=self._store.clock(), wall=time.time()))
+            answers = await self._office.received(number, data, now=self._store.clock(), wall=time.time())
+            self._send(answers)
+            if any(isinstance(frame, Error) for _, frame in answers):
+                self._count_error(number, connection)
         except StoreUnavailable:
             self._metrics.refused("store-away")
             connection.go_away(CloseCode.TRY_AGAIN_LATER)
@@ -72,8 +81,15 @@ class Mailboxes:
 
     def closed(self, connection: WebConnection) -> None:
         number, _ = self._clients[connection]
-        del self._connections[number]
-        self._office.disconnected(number)
+        self._errors.pop(number, None)
+        if self._connections.pop(number, None) is not None:
+            self._office.disconnected(number)
+
+    def _count_error(self, number: int, connection: WebConnection) -> None:
+        self._errors[number] += 1
+        if self._errors[number] == MAX_ERRORS:
+            self._metrics.refused("errors")
+            connection.go_away(CloseCode.POLICY_VIOLATION)
 
     async def posted(self, mailbox: MailboxKey, index: int, message: Message) -> None:
         self._send(await self._office.posted(mailbox, index, message))

@@ -17,13 +17,16 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 
 from midair.config import ServerLimits
 from midair.endpoint import Endpoint
 from midair.port import retire, tune_for_bulk
+from midair.relay.proof import pair_of
 from midair.relay.wire import (
     OK,
     PREAMBLE_BYTES,
+    WAIT,
     Preamble,
     Refusal,
     RelayWireError,
@@ -32,11 +35,12 @@ from midair.relay.wire import (
 )
 from midair.server.admission import owner_of
 from midair.server.budget import Budget
-from midair.server.buffers import Buffer, new_buffer
+from midair.server.buffers import Buffer, Buffers
 from midair.server.directory import Directory, Elsewhere, reach
 from midair.server.metrics import USED_BYTES, Metrics
 from midair.server.node_wire import NODE_PREAMBLE_BYTES, parse_node_preamble
 from midair.server.pump import End, Pump
+from midair.server.secrets import Secrets
 from midair.server.store import StoreUnavailable
 
 __all__ = ["Relay"]
@@ -48,10 +52,10 @@ _REPLACED = Refusal(word="replaced", text="a newer leg of the same side waits no
 _EARLY = Refusal(word="protocol", text="nothing may be sent before OK")
 _MALFORMED = Refusal(word="protocol", text="this is not a relay preamble of version 1")
 _STOPPING = Refusal(word="stopping", text="the server is being stopped")
-_NO_ROOM = Refusal(word="quota", text="the server has no room for this pair")
 _TOO_MANY_LEGS = Refusal(word="quota", text="the server has no room for another leg")
 _TOO_MANY_WAITING = Refusal(word="quota", text="too many legs wait from your address")
 _SPENT = Refusal(word="quota", text="your address has used up what may be relayed in a day; midnight is UTC")
+_PRIVATE = Refusal(word="secret", text="this server is private, and the leg does not prove that it knows its secret")
 _GONE = Refusal(word="gone", text="this leg no longer waits here")
 
 FORWARD_TRIES = 3
@@ -66,38 +70,46 @@ class Relay:
         limits: ServerLimits,
         metrics: Metrics,
         *,
-        new_buffer: Callable[[], Buffer] = new_buffer,
+        new_buffer: Callable[[int], Buffer] | None = None,
         directory: Directory | None = None,
         budget: Budget | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self._limits = limits
         self._metrics = metrics
-        self._new_buffer = new_buffer
+        self._buffers = Buffers(new_buffer)
         self._directory = directory
         self._budget = budget or Budget(limits)
+        self._secrets = secrets or Secrets()
         self._waiting: dict[bytes, _WaitingLeg] = {}
         self._waiting_owners: Counter[str] = Counter()
         self._legs = 0
         self._stopping = False
 
-    async def serve(self, sock: socket.socket, source: Endpoint, deadline: float) -> None:
+    async def serve(self, sock: socket.socket, source: Endpoint, deadline: float, *, inside: bool = False) -> None:
         """One leg, from its preamble to its end. ``deadline`` is the loop's time by which the preamble must be there.
+        ``inside``: it stands for one in a WebSocket.
 
         The socket is closed in the end. Cancelling cuts the pair.
         """
         with sock:
             if (preamble := await self._hear(sock, deadline, PREAMBLE_BYTES, parse_preamble)) is not None:
+                if not self._secrets.admits_leg(preamble.token):
+                    await self._refuse(sock, _PRIVATE, "relay-secret")
+                    return
+                preamble = replace(preamble, token=pair_of(preamble.token))
                 owner = owner_of(source)
                 if self._budget.left((owner,)) == 0:
                     await self._refuse(sock, _SPENT, "relay-day")
                     return
-                await self._serve_counted(sock, self._serve_leg(sock, preamble, owner))
+                await self._serve_counted(sock, self._serve_leg(sock, preamble, owner, inside=inside))
 
     async def serve_node(self, sock: socket.socket, deadline: float) -> None:
         """The same for a leg that another node forwards: its partner waits here, or has gone."""
         with sock:
             preamble = await self._hear(sock, deadline, NODE_PREAMBLE_BYTES, self._parse_node)
             if preamble is not None:
+                preamble = replace(preamble, token=pair_of(preamble.token))
                 await self._serve_counted(sock, self._serve_forwarded(sock, preamble))
 
     def ask_again(self) -> None:
@@ -144,11 +156,15 @@ class Relay:
         for waiting in list(self._waiting.values()):
             waiting.settle(_STOPPING)
 
-    async def _serve_leg(self, sock: socket.socket, preamble: Preamble, owner: str) -> None:
+    async def _serve_leg(self, sock: socket.socket, preamble: Preamble, owner: str, *, inside: bool) -> None:
         until = asyncio.get_running_loop().time() + self._limits.relay_wait_seconds
         for tries_left in reversed(range(FORWARD_TRIES + 1)):
             partner = self._waiting.get(preamble.token)
             if partner is not None:
+                if partner.side == preamble.side and preamble.asks and partner.inside:
+                    # Dialled before the one that waits, and late: its client has taken the other way since.
+                    await self._refuse(sock, _REPLACED, "relay-replaced")
+                    return
                 self._leave(preamble.token, partner)
                 if partner.side == preamble.side:
                     partner.settle(_REPLACED)
@@ -158,7 +174,11 @@ class Relay:
             if self._waiting_owners[owner] >= self._limits.relay_waiting_per_address:
                 await self._refuse(sock, _TOO_MANY_WAITING, "relay-waiting-per-address")
                 return
-            elsewhere = await self._wait(sock, preamble, owner, until=until, ask=tries_left > 0)
+            if preamble.asks and tries_left == FORWARD_TRIES:
+                with contextlib.suppress(OSError):  # what is wrong with it shows in a moment
+                    sock.send(WAIT)
+            leg = _WaitingLeg(sock, preamble.side, owner, inside=inside)
+            elsewhere = await self._wait(leg, preamble, until=until, ask=tries_left > 0)
             if elsewhere is None or await self._forward(sock, preamble, elsewhere, owner):
                 return
 
@@ -170,12 +190,10 @@ class Relay:
         self._leave(preamble.token, partner)
         await self._join(partner, sock, None)
 
-    async def _wait(
-        self, sock: socket.socket, preamble: Preamble, owner: str, *, until: float, ask: bool
-    ) -> Elsewhere | None:
+    async def _wait(self, leg: _WaitingLeg, preamble: Preamble, *, until: float, ask: bool) -> Elsewhere | None:
         """Waits for the partner, and what follows; or says at which node the partner waits."""
-        leg = self._waiting[preamble.token] = _WaitingLeg(sock, preamble.side, owner)
-        self._waiting_owners[owner] += 1
+        self._waiting[preamble.token] = leg
+        self._waiting_owners[leg.owner] += 1
         late = asyncio.get_running_loop().call_at(until, leg.settle, _PARTNER_LATE)
         try:
             elsewhere = await self._wait_or_forward(leg, preamble, ask=ask)
@@ -185,7 +203,7 @@ class Relay:
                 self._leave(preamble.token, leg)
             leg.let_go()
         if elsewhere is None and (refusal := leg.outcome.result()) is not None:
-            await self._refuse(sock, refusal, f"relay-{refusal.word}")
+            await self._refuse(leg.sock, refusal, f"relay-{refusal.word}")
         return elsewhere
 
     async def _wait_or_forward(self, leg: _WaitingLeg, preamble: Preamble, *, ask: bool) -> Elsewhere | None:
@@ -216,13 +234,8 @@ class Relay:
             self._metrics.refused("relay-forward")
             return False
         with far:
-            try:
-                # The other node counts for its own client; what is relayed in all is counted there, too.
-                pump = self._new_pump(sock, far, (owner,), self._metrics.relay_forwarded_bytes.inc)
-            except OSError as error:
-                log.warning("no pipe for a forwarded pair: %s", error)
-                await self._refuse(sock, _NO_ROOM, "relay-pipes")
-                return True
+            # The other node counts for its own client; what is relayed in all is counted there, too.
+            pump = self._new_pump(sock, far, (owner,), self._metrics.relay_forwarded_bytes.inc)
             self._metrics.relay_forwarded_pairs.inc()
             try:
                 if await self._pump(pump, (sock, far), told=(sock,)) is End.QUOTA:
@@ -241,14 +254,7 @@ class Relay:
     async def _join(self, first: _WaitingLeg, second: socket.socket, owner: str | None) -> None:
         """``owner`` of the second; None when another node counts for it."""
         owners = (first.owner,) if owner is None else (first.owner, owner)
-        try:
-            pump = self._new_pump(first.sock, second, owners, self._metrics.relay_bytes.inc)
-        except OSError as error:
-            log.warning("no pipe for a relayed pair: %s", error)
-            first.settle(_NO_ROOM)
-            await self._refuse(second, _NO_ROOM, "relay-pipes")
-            return
-        first.pump = pump
+        pump = first.pump = self._new_pump(first.sock, second, owners, self._metrics.relay_bytes.inc)
         self._metrics.relay_wait_seconds.observe(asyncio.get_running_loop().time() - first.since)
         self._metrics.relay_pairs.inc()
         self._metrics.open_relay_pairs.inc()
@@ -267,7 +273,6 @@ class Relay:
     def _new_pump(
         self, one: socket.socket, other: socket.socket, owners: tuple[str, ...], on_bytes: Callable[[int], None]
     ) -> Pump:
-        """Raises: OSError."""
         of_pair = self._limits.relay_bytes
 
         def allowance() -> int:
@@ -279,7 +284,7 @@ class Relay:
             self._budget.spend(owners, count)
             on_bytes(count)
 
-        return Pump(one, other, new_buffer=self._new_buffer, allowance=allowance, on_bytes=moved)
+        return Pump(one, other, buffers=self._buffers, allowance=allowance, on_bytes=moved)
 
     async def _pump(self, pump: Pump, ends: Iterable[socket.socket], *, told: Iterable[socket.socket]) -> End:
         try:
@@ -315,10 +320,11 @@ async def refuse_leg(sock: socket.socket, refusal: Refusal) -> None:
 class _WaitingLeg:
     """A leg whose partner is not there yet. ``outcome`` is a refusal, or None when there is nothing to be said."""
 
-    def __init__(self, sock: socket.socket, side: bytes, owner: str) -> None:
+    def __init__(self, sock: socket.socket, side: bytes, owner: str, *, inside: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self.sock = sock
         self.side = side
+        self.inside = inside
         self.owner = owner
         self.outcome: asyncio.Future[Refusal | None] = self._loop.create_future()
         self.pump: Pump | None = None

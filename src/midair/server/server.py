@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 import ssl
@@ -26,8 +27,10 @@ from midair.server.metrics import Metrics
 from midair.server.proxied import Network, ProxyHeaderError, read_header
 from midair.server.reflector import Reflector
 from midair.server.relay import Relay, refuse_leg
+from midair.server.secrets import Secrets
 from midair.server.store import MailboxKey, MailboxStore
 from midair.server.web import LINGER_SECONDS, WebConnection, WebSettings
+from midair.server.web_head import Door
 
 if TYPE_CHECKING:
     from midair.server.shared import Shared
@@ -40,6 +43,8 @@ FRAME_OVERHEAD_BYTES = 1024
 """What JSON and the other fields add to a mailbox message."""
 FRAMES_BESIDE_MESSAGES = 64
 """Frames other than messages that may wait for a slow reader: acks and answers."""
+ACCEPTED_AT_ONCE = 32
+"""Connections taken in one round of the event loop. With one, all others wait for as many rounds as a flood is long."""
 ACCEPT_PAUSE_SECONDS = 0.5
 """How long no connection is taken after the system had no descriptor or memory for one."""
 REFUSED_SECONDS = 2.0
@@ -70,17 +75,19 @@ class Server:
         proxied_from: Sequence[Network] = (),
         ssl_context: ssl.SSLContext | None = None,
         motd: str | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         """``ssl_context`` adds TLS for HTTP and the mailbox; without it, and besides it, they are served in the clear.
 
         ``shared`` makes this server one of several nodes; the others reach it at ``node_address``, by default the first
         address it listens on. Connections from ``proxied_from`` begin with a PROXY header, and count for whom it names.
-        ``motd`` is shown to everybody who meets here.
+        ``motd`` is shown to everybody who meets here. ``secrets`` make the server private.
         """
         self.limits = limits or ServerLimits()
         self.metrics = Metrics()
         self._listeners = list(listeners)
         self._ssl_context = ssl_context
+        self._secrets = secrets or Secrets()
         self._admission = Admission(self.limits)
         self._proxied_from = tuple(proxied_from)
         self._shared = shared
@@ -90,7 +97,7 @@ class Server:
         self._reflector = Reflector(self.limits, self.metrics, self.endpoints)
         self._budget = Budget(self.limits)
         directory = None if shared is None else shared.legs
-        self._relay = Relay(self.limits, self.metrics, directory=directory, budget=self._budget)
+        self._relay = Relay(self.limits, self.metrics, directory=directory, budget=self._budget, secrets=self._secrets)
         self._web = {secure: self._web_settings(secure=secure, motd=motd) for secure in (False, True)}
         self._stopping = False
         self._accepting: set[asyncio.Task[None]] = set()
@@ -164,8 +171,12 @@ class Server:
     def _web_settings(self, *, secure: bool, motd: str | None) -> WebSettings:
         limits = self.limits
         return WebSettings(
-            pages=Pages(metrics=self.metrics, trouble=lambda: self.trouble, secure=secure, motd=motd),
-            trouble=lambda: self.trouble,
+            door=Door(
+                pages=Pages(metrics=self.metrics, trouble=lambda: self.trouble, secure=secure, motd=motd),
+                trouble=lambda: self.trouble,
+                admits=self._secrets.admits,
+                metrics=self.metrics,
+            ),
             handler=self._mailboxes,
             metrics=self.metrics,
             message_bytes=min(limits.message_bytes + FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES),
@@ -181,9 +192,9 @@ class Server:
             listener.close()
 
     async def _accept_forever(self, listener: socket.socket) -> None:
-        while True:
+        for number in itertools.count():
             try:
-                sock, source = await accept(listener)
+                sock, source = await accept(listener, pause=number % ACCEPTED_AT_ONCE == 0)
             except OSError as error:
                 log.warning("no connection can be taken for now: %s", error.strerror)
                 self.metrics.refused("accept")
@@ -277,7 +288,10 @@ class Server:
     async def _serve_web(
         self, sock: socket.socket, source: Endpoint, deadline: float, kind: Kind, refusal: str | None
     ) -> None:
-        connection = WebConnection(self._web[kind is Kind.TLS], refusal=refusal)
+        async def serve_leg(leg: socket.socket, until: float) -> None:
+            await self._relay.serve(leg, source, until, inside=True)
+
+        connection = WebConnection(self._web[kind is Kind.TLS], serve_leg=serve_leg, refusal=refusal)
         self._mailboxes.expect(connection, source)
         try:
             loop = asyncio.get_running_loop()
