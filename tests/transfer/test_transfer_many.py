@@ -114,8 +114,9 @@ def test_small_files_are_durable_before_they_are_vouched_for_also_without_a_sync
     def append(journal: JournalFile, records: list[Record]) -> None:
         for record in records:
             if isinstance(record, Durable):
-                names = [source.manifest.entries[run.file].path.removeprefix("t/") for run in record.runs]
-                vouched.extend(run.file for run in record.runs)
+                files = [file for run in record.runs for file in range(run.file, run.file + run.files)]
+                names = [source.manifest.entries[file].path.removeprefix("t/") for file in files]
+                vouched.extend(files)
                 assert {inode(f"t.part/{name}") for name in names} <= synced
                 assert {inode("t.part"), *(inode(f"t.part/{name.partition('/')[0]}") for name in names)} <= synced
         real_append(journal, records)

@@ -29,6 +29,8 @@ from midair.transfer.plan import Fate, Plan
 __all__ = ["Survey", "fingerprint", "hash_existing", "survey"]
 
 _CHUNK = 1 << 20
+_FEW = 100
+"""Names on the top level that are looked at beforehand: where nothing has them nothing below them is there."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +64,8 @@ def survey(
     standing = {""}
     device = os.fstat(folder).st_dev
     try:
+        if len(manifest.tops) < _FEW and not any(_stands(entry.path, folder) for entry in manifest.top_level):
+            return result
         for index, entry in enumerate(manifest.entries):
             parent, _, name = entry.path.rpartition("/")
             if parent not in standing or plan.fate(index) is not Fate.NEW or published(index):
@@ -87,6 +91,13 @@ def survey(
     finally:
         folders.close()
     return result
+
+
+def _stands(name: str, folder: int) -> bool:
+    try:
+        return disk.lstat(name, folder) is not None
+    except OSError as error:
+        raise from_os(error, name) from error
 
 
 def _check_folder(entry: Entry, found: os.stat_result, name: str, inside: int, device: int) -> None:

@@ -34,7 +34,7 @@ def refuse_twins(folder: int, manifest: Manifest) -> None:
 
 def fail_what_cannot_be(folder: int, journal: JournalFile, manifest: Manifest, plan: Plan) -> None:
     """In the plan: files too large for the file system, and names it does not take, as on FAT. Raises: OSError."""
-    for index, entry in enumerate(manifest.entries):
+    for index, entry in enumerate(manifest.entries if manifest.largest >= _LARGE else ()):
         if entry.size >= _LARGE and plan.staged(index) and not journal.holds(entry.size):
             plan.fail(index, "unsupported", "the receiver's file system takes no file so large")
     if manifest.for_windows or disk.takes_any_name(folder):
@@ -55,7 +55,7 @@ def fail_what_cannot_be(folder: int, journal: JournalFile, manifest: Manifest, p
 
 def reserve(staging: Staging, manifest: Manifest, plan: Plan, durable: RangeSet) -> None:
     """Room for what is large and has no holes. Raises: DiskFullError, LocalIOError."""
-    for index, entry in enumerate(manifest.entries):
+    for index, entry in enumerate(manifest.entries if manifest.largest >= RESERVE_BYTES else ()):
         if entry.size < RESERVE_BYTES or entry.holes or not plan.staged(index):
             continue
         if durable.covers(*manifest.span(index)):

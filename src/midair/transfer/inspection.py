@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Collection, Set
 from dataclasses import dataclass, field
@@ -97,11 +98,7 @@ def check_room(
     """
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
         raise LocalIOError("the folder to receive into may not be written to")
-    missing = 0
-    for index, entry in enumerate(manifest.entries):
-        if entry.size and plan.staged(index) and index not in undecided:
-            here = found.durable.overlapping(*manifest.span(index)) if found.durable else ()
-            missing += max(0, entry.size - sum(b - a for a, b in here) - entry.holes)
+    missing = _missing_bytes(manifest, plan, found, undecided)
     if not missing:
         return
     system = os.fstatvfs(folder)
@@ -114,14 +111,27 @@ def check_room(
         raise DiskFullError(f"{needed} bytes are needed for it, and {free} are free")
 
 
+def _missing_bytes(manifest: Manifest, plan: Plan, found: Found, undecided: Collection[int]) -> int:
+    """What has to be written, as far as that is certain, without holes."""
+    wanted = plan.wanted()
+    for start, end in (*map(manifest.span, sorted(undecided)), *found.durable):
+        wanted.subtract(start, end)
+    missing = wanted.total
+    for hollow in re.finditer(b"h", manifest.letters):
+        index = hollow.start()
+        here = sum(end - start for start, end in wanted.overlapping(*manifest.span(index)))
+        missing -= min(here, manifest.entries[index].holes)
+    return missing
+
+
 def _judge_journal(folder: int, manifest: Manifest, found: Found, said: JournalReader) -> None:
     found.leftovers = said.parts
     if not said.same_content:
         return
     tops = [
         (entry, _final_name(entry, said.exceptions.get(index)))
-        for index, entry in enumerate(manifest.entries)
-        if "/" not in entry.path and entry.kind != "omitted"
+        for index, entry in zip(manifest.tops, manifest.top_level, strict=True)
+        if entry.kind != "omitted"
     ]
     wanted = [(entry, name) for entry, name in tops if name is not None]
     if said.stage is Stage.COMMITTED and not all(_stands(folder, entry, name) for entry, name in wanted):
@@ -194,8 +204,8 @@ def _staged(folder: int, manifest: Manifest) -> Set[int]:
 
 
 def _check_parts(folder: int, manifest: Manifest, plan: Plan, found: Found) -> None:
-    for index, entry in enumerate(manifest.entries):
-        if "/" in entry.path or not plan.staged(index):
+    for index, entry in zip(manifest.tops, manifest.top_level, strict=True):
+        if not plan.staged(index):
             continue
         name = part_name(entry.path)
         part = disk.lstat(name, folder)

@@ -10,11 +10,14 @@ or, when too many wait there already, is closed and reached by a sync of the who
 from __future__ import annotations
 
 import os
+import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Set
+from itertools import chain
 
 from blake3 import blake3
 
+from midair.errors import RemoteProtocolError
 from midair.transfer import disk
 from midair.transfer.failures import from_os
 from midair.transfer.inspection import Found
@@ -31,14 +34,14 @@ from midair.transfer.journal import (
     exceptions_records,
 )
 from midair.transfer.journal_file import JournalFile
-from midair.transfer.manifest import Manifest, Piece
+from midair.transfer.manifest import Files, Manifest, Piece
 from midair.transfer.matching import Matching
 from midair.transfer.outcome import Results
 from midair.transfer.plan import Fate, Plan
 from midair.transfer.preparing import prepare
-from midair.transfer.ranges import Range
 from midair.transfer.staging import Staging
-from midair.transfer.wire import Digest
+from midair.transfer.vouching import files_of, spans, without
+from midair.transfer.wire import MAX_PIECES, Digest
 
 __all__ = ["MAX_NOT_DURABLE", "SYNC_BYTES", "SYNC_SECONDS", "Intake"]
 
@@ -53,6 +56,7 @@ _LOOK_SECONDS = 0.2
 """How often somebody who waits for a sync looks whether it still comes."""
 _MAX_WAITING = 16
 _EMPTY = blake3().digest()
+_Work = tuple[list[int], list[range], list[Digest], list[HollowRun]]
 
 
 class Intake:
@@ -95,7 +99,7 @@ class Intake:
         self._complete: list[Digest] = []
         self._hollow: list[HollowRun] = []
         self._left: list[int] = []
-        self._closed: list[int] = []
+        self._closed: list[range] = []
         self.received = 0
         """Bytes of content written in this run."""
         self._synced = 0
@@ -109,13 +113,15 @@ class Intake:
         """Content for virtual offset ``position``. Raises: LocalIOError, DiskFullError, RemoteProtocolError."""
         if self.not_durable > MAX_NOT_DURABLE - len(data):
             self._wait_for_a_sync(len(data))
-        pieces = list(self._manifest.pieces(position, position + len(data)))
-        if len(pieces) > _MAX_WAITING:
-            self._write_many(pieces, data)
-        else:
-            for piece in pieces:
-                self._write_piece(piece, data[: piece.size])
-                data = data[piece.size :]
+        for part in self._manifest.parts(position, position + len(data)):
+            if isinstance(part, Files):
+                size = self._write_files(part, data)
+            else:
+                size = part.size
+                self._write_piece(part, data[:size])
+                with self._lock:
+                    self._note(part, data[:size])
+            data = data[size:]
         if self.received - self._synced >= SYNC_BYTES:
             self._wake()
 
@@ -125,29 +131,31 @@ class Intake:
             disk.write_at(descriptor, part, piece.offset)
         except OSError as error:
             raise from_os(error, self._manifest.entries[piece.index].path) from error
-        with self._lock:
-            self._note(piece, part)
 
-    def _write_many(self, pieces: list[Piece], data: memoryview) -> None:
-        """So many files that they are not synced one by one; but for the first and the last they are whole."""
-        entries = self._manifest.entries
-        parts: list[memoryview] = []
-        for piece in pieces:
-            parts.append(data[: piece.size])
-            data = data[piece.size :]
-        first = int(pieces[0].size < entries[pieces[0].index].size)
-        last = len(pieces) - int(pieces[-1].size < entries[pieces[-1].index].size)
-        if first:
-            self._write_piece(pieces[0], parts[0])
-        self._leave_file()
-        for place in range(first, last):
-            self._staging.write_whole(pieces[place].index, parts[place])
+    def _write_files(self, files: Files, data: memoryview) -> int:
+        """Those at the beginning of ``data``; how many bytes they are."""
+        sizes = self._manifest.sizes(files)
+        if len(sizes) > MAX_PIECES:
+            raise RemoteProtocolError("the sender sent too many files at once")
+        data = data[: sum(sizes)]
+        many = len(sizes) > _MAX_WAITING  # to be synced one by one
+        if many:
+            self._leave_file()
+            self._staging.whole_files.write(files, sizes, data)
+        else:
+            start = 0
+            for index, size in zip(range(files.first, files.end), sizes, strict=True):
+                self._write_piece(Piece(index, 0, size), data[start : start + size])
+                start += size
         with self._lock:
-            for place in range(first, last):
-                self._note(pieces[place], parts[place])
-                self._closed.append(pieces[place].index)
-        if last < len(pieces):
-            self._write_piece(pieces[last], parts[last])
+            if many:
+                self._closed.append(range(files.first, files.end))
+            self.received += len(data)
+            digest = self._matching.feed_files(files, sizes, data)
+            self._complete.append(digest)
+        if digest.blake3:
+            self._results.put_hashes(files.first, digest.blake3)
+        return len(data)
 
     def _note(self, piece: Piece, part: memoryview) -> None:
         """It is written; with the lock held."""
@@ -216,7 +224,7 @@ class Intake:
             if len(self._left) < _MAX_WAITING and not self._closed:
                 self._left.append(descriptor)
                 return
-            self._closed.append(file)
+            self._closed.append(range(file, file + 1))
         os.close(descriptor)
 
     # -- the syncing thread --
@@ -246,30 +254,13 @@ class Intake:
         if self._sync_failed:
             return False
         with self._lock:
-            runs, self._complete = self._complete, []
-            if self._descriptor is not None and (run := self._matching.open_run()) is not None:
-                runs.append(run)
-            hollow, self._hollow = self._hollow, []
-            left, self._left = self._left, []
-            closed, self._closed = self._closed, []
-            current = os.dup(self._descriptor) if self._descriptor is not None else None
             received = self.received
             dropped = frozenset(self._dropped)
-        if current is not None:
-            left.append(current)
-        news = received != self._synced or bool(hollow)
-        if news:
-            self._bring_to_disk(left, closed, runs, hollow)
-            self._named = runs[-1].file if runs else -1
-            runs = [run for run in runs if run.file not in dropped]
-            hollow = [run for run in hollow if run.file not in dropped]
-            if runs or hollow:
-                self._journal.append(durable_records(runs, hollow))
-            vouched: list[Digest | HollowRun] = [*runs, *hollow]
-            for start, end in self._spans(vouched):
-                self.durable.add(start, end)
-        else:
-            _close(left)
+            # Else nothing is taken: what was left meanwhile is of files that are not noted yet.
+            news = received != self._synced or bool(self._complete or self._hollow)
+            work = self._take_work() if news else None
+        if work is not None:
+            self._sync(*work, dropped)
         for file in dropped:
             self.durable.subtract(*self._manifest.span(file))
         with self._synced_more:
@@ -277,31 +268,44 @@ class Intake:
             self._synced_more.notify_all()
         return news
 
-    def _spans(self, parts: Iterable[Digest | HollowRun]) -> Iterator[Range]:
-        """Virtual ranges; small files one after the other as one."""
-        start = end = 0
-        for part in parts:
-            base = self._manifest.start(part.file)
-            if base + part.start != end:
-                yield start, end
-                start = base + part.start
-            end = base + part.end
-        yield start, end
+    def _take_work(self) -> _Work:
+        """What is to be brought to the disk; with the lock held."""
+        runs, self._complete = self._complete, []
+        if self._descriptor is not None and (run := self._matching.open_run()) is not None:
+            runs.append(run)
+        hollow, self._hollow = self._hollow, []
+        left, self._left = self._left, []
+        closed, self._closed = self._closed, []
+        if self._descriptor is not None:
+            left.append(os.dup(self._descriptor))
+        return left, closed, runs, hollow
 
-    def _bring_to_disk(self, left: list[int], closed: list[int], runs: list[Digest], hollow: list[HollowRun]) -> None:
+    def _sync(
+        self, left: list[int], closed: list[range], runs: list[Digest], hollow: list[HollowRun], dropped: Set[int]
+    ) -> None:
+        assert self._journal is not None
+        self._bring_to_disk(left, closed, runs, hollow)
+        self._named = runs[-1].file if runs else -1
+        runs = [part for run in runs for part in without(self._manifest, run, dropped)]
+        hollow = [run for run in hollow if run.file not in dropped]
+        if runs or hollow:
+            self._journal.append(durable_records(runs, hollow))
+        for start, end in spans(self._manifest, [*runs, *hollow]):
+            self.durable.add(start, end)
+
+    def _bring_to_disk(self, left: list[int], closed: list[range], runs: list[Digest], hollow: list[HollowRun]) -> None:
         # Never tried again when it fails: the system may have forgotten what it could not write, and say all is well.
         self._sync_failed = True
         try:
             if not closed or not disk.sync_file_system(self._folder):
                 for descriptor in left:
                     disk.sync_data(descriptor)
-                for index in closed:
+                for index in chain.from_iterable(closed):
                     left.append(self._finishing.open_file(index))
                     disk.sync_data(left[-1])
                     os.close(left.pop())
-                self._finishing.sync_names(
-                    ({run.file for run in runs} | {hole.file for hole in hollow}) - {self._named}
-                )
+                files = set(chain.from_iterable(map(files_of, runs)))
+                self._finishing.sync_names((files | {hole.file for hole in hollow}) - {self._named})
         except OSError as error:
             raise from_os(error, "the folder") from error
         finally:
@@ -329,21 +333,21 @@ class Intake:
         assert self._journal is not None
         if self._found.stage is not Stage.COMMITTED:
             self._discard_what_gets_no_name()
-            self._finishing.finish(alive, self._found.published, self._staging.dressed)
+            self._finishing.finish(alive, self._found.published, self._staging.whole_files)
             if not alive():
                 return False
             self._journal.append([*exceptions_records(self._exceptions()), Committing()])
             self._finishing.publish()
             self._journal.append([Committed()])
-        for index, entry in enumerate(self._manifest.entries):
-            if entry.kind == "file" and not entry.size and self._plan.fate(index) is not Fate.FAILED:
-                self._results.put_hash(index, _EMPTY)
+        for found in re.finditer(b"e", self._manifest.letters):
+            if self._plan.fate(found.start()) is not Fate.FAILED:
+                self._results.put_hash(found.start(), _EMPTY)
         return True
 
     def _discard_what_gets_no_name(self) -> None:
         """Unfinished data of files that failed, or that an earlier run began and this one does not want."""
-        for index, entry in enumerate(self._manifest.entries):
-            if entry.kind not in ("file", "symlink") or self._plan.staged(index):
+        for index, _ in self._plan.notable():
+            if self._manifest.entries[index].kind not in ("file", "symlink") or self._plan.staged(index):
                 continue
             if self._found.begun or index in self._dropped:
                 self._finishing.discard(index)

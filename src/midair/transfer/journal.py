@@ -20,7 +20,7 @@ records it was written after; reading ends at the first that does not fit, which
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Annotated
 
@@ -81,6 +81,7 @@ class Parts(_Record, frozen=True, tag=2):
 
 class Durable(_Record, frozen=True, tag=3):
     runs: list[Digest]
+    """Of one file each, or of several that are whole."""
 
 
 class Dropped(_Record, frozen=True, tag=4):
@@ -139,9 +140,22 @@ class Stage(IntEnum):
 def durable_records(runs: list[Digest], hollow: list[HollowRun]) -> list[Record]:
     """What the next sync has made durable, in records of bounded size."""
     return [
-        *(Durable(runs[i : i + _BATCH]) for i in range(0, len(runs), _BATCH)),
+        *map(Durable, _batches(runs)),
         *(Hollow(hollow[i : i + _BATCH]) for i in range(0, len(hollow), _BATCH)),
     ]
+
+
+def _batches(runs: list[Digest]) -> Iterator[list[Digest]]:
+    batch: list[Digest] = []
+    files = 0
+    for run in runs:
+        batch.append(run)
+        files += run.files
+        if files >= _BATCH:
+            yield batch
+            batch, files = [], 0
+    if batch:
+        yield batch
 
 
 def dropped_records(files: Iterable[int]) -> list[Record]:
@@ -286,14 +300,14 @@ class JournalReader:
         return True
 
     def _add(self, runs: Sequence[Digest | HollowRun]) -> bool:
-        entries = self._manifest.entries
+        manifest = self._manifest
         for run in runs:
-            if (
-                not 0 <= run.file < len(entries)
-                or run.start < 0
-                or run.start >= run.end
-                or run.end > entries[run.file].size
-            ):
+            files = run.files if isinstance(run, Digest) else 1
+            last = run.file + files
+            if not 0 <= run.file < last <= len(manifest) or not 0 <= run.start < run.end:
+                return False
+            size = manifest.start(last) - manifest.start(run.file)
+            if run.end > size or (files > 1 and (run.start, run.end) != (0, size)):
                 return False
         for run in runs:
             base = self._manifest.start(run.file)

@@ -16,9 +16,11 @@ list so that both sides can name it.
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -35,6 +37,7 @@ __all__ = [
     "MAX_PATHS_BYTES",
     "MAX_TOTAL",
     "Entry",
+    "Files",
     "Kind",
     "Manifest",
     "ManifestBuilder",
@@ -52,6 +55,8 @@ MAX_TOTAL = (1 << 63) - 1
 MANIFEST_RECORD_BYTES = 256 << 10
 """One MANIFEST record, at most; a single entry is well below."""
 ID_BYTES = 16
+_TOGETHER = 512
+"""Entries that are encoded at once."""
 
 Kind = Literal["file", "directory", "symlink", "omitted"]
 
@@ -83,13 +88,32 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class Files(msgspec.Struct, frozen=True, gc=False):
+    """The entries from ``first`` up to ``end``, all of them whole files with content and without holes."""
+
+    first: int
+    end: int
+
+
+_LETTERS: dict[Kind, int] = {"file": ord("f"), "directory": ord("d"), "symlink": ord("l"), "omitted": ord("o")}
+_EMPTY, _HOLLOW = ord("e"), ord("h")
+_FILES = re.compile(rb"f*")
+
+
 class Manifest:
     """A list of entries that has been found good."""
 
-    def __init__(self, entries: Sequence[Entry], starts: array[int], manifest_id: bytes, rules: NameRules) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], starts: array[int], letters: bytes, manifest_id: bytes, rules: NameRules
+    ) -> None:
         """Use :class:`ManifestBuilder`."""
         self.entries = entries
+        self.letters = letters
+        """Of each entry what it is, to be searched quickly: ``f`` a file, but ``e`` an empty one and ``h`` one with
+        holes; ``d`` a folder, ``l`` a link, ``o`` what is omitted."""
         self.id = manifest_id
+        self.tops = [index for index, entry in enumerate(entries) if "/" not in entry.path]
+        """The entries that stand directly in the receiver's folder."""
         self.twins = rules.twins
         """Two names that differ only in case or accents, if there are any."""
         self.for_windows = rules.for_windows
@@ -103,12 +127,18 @@ class Manifest:
 
     def count(self, kind: Kind) -> int:
         """How many entries are of this kind."""
-        return sum(entry.kind == kind for entry in self.entries)
+        letters = b"feh" if kind == "file" else bytes([_LETTERS[kind]])
+        return sum(map(self.letters.count, letters))
 
     @property
     def top_level(self) -> Iterator[Entry]:
-        """The entries that stand directly in the receiver's folder."""
-        return (entry for entry in self.entries if "/" not in entry.path)
+        """See ``tops``."""
+        return (self.entries[index] for index in self.tops)
+
+    @property
+    def largest(self) -> int:
+        """Bytes in the largest file."""
+        return max(map(int.__sub__, self._starts[1:], self._starts[:-1]))
 
     def start(self, index: int) -> int:
         """The virtual offset at which entry ``index`` begins."""
@@ -137,6 +167,36 @@ class Manifest:
             start += size
             index, offset = index + 1, 0
 
+    def parts(self, start: int, end: int) -> Iterator[Piece | Files]:
+        """The same, but files of which all is in it, and that follow each other in the list, together."""
+        while start < end:
+            index, offset = self.locate(start)
+            last = index
+            if not offset:
+                # The first of the entries that do not end within the range.
+                last = bisect_right(self._starts, end, index, len(self.entries) + 1) - 1
+                last = self._files_end(index, last)
+            if last > index:
+                yield Files(index, last)
+                start = self._starts[last]
+            else:
+                size = min(self._starts[index + 1] - start, end - start)
+                yield Piece(index, offset, size)
+                start += size
+
+    def end_of_entries(self, position: int, count: int) -> int:
+        """Where the last of ``count`` entries ends, of which the first holds the byte at ``position``."""
+        return self._starts[min(self.locate(position)[0] + count, len(self.entries))]
+
+    def _files_end(self, index: int, end: int) -> int:
+        found = _FILES.match(self.letters, index, end)
+        return index if found is None else found.end()
+
+    def sizes(self, files: Files) -> list[int]:
+        """Of each of them, in bytes."""
+        starts = self._starts[files.first : files.end + 1]
+        return [end - start for start, end in pairwise(starts)]
+
 
 class ManifestBuilder:
     """Collects entries and refuses the first that breaks a rule, so that a hostile list is never stored whole."""
@@ -144,6 +204,7 @@ class ManifestBuilder:
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._starts = array("Q", [0])
+        self._letters = bytearray()
         self._rules = NameRules()
         self._hasher = blake3()
         self._encoder = msgspec.msgpack.Encoder()
@@ -153,20 +214,28 @@ class ManifestBuilder:
         return len(self._entries)
 
     def add(self, entry: Entry) -> None:
-        """Raises: UnacceptableName, also for a size or a number of entries beyond the limits."""
-        if len(self._entries) >= MAX_ENTRIES:
+        """Raises: as ``add_all``."""
+        self.add_all((entry,))
+
+    def add_all(self, entries: Sequence[Entry]) -> None:
+        """Some at once, which is quicker than one by one.
+
+        Raises: UnacceptableName, also for a size or a number of entries beyond the limits.
+        """
+        if len(self._entries) + len(entries) > MAX_ENTRIES:
             raise UnacceptableName(f"there are more than {MAX_ENTRIES} files and folders")
-        self._rules.add(entry.path, directory=entry.kind == "directory")
-        if (fault := _fault(entry)) is not None:
-            raise UnacceptableName(f"{escape(entry.path)} {fault}")
-        encoded = self._encoder.encode(msgspec.structs.replace(entry, holes=0) if entry.holes else entry)
-        self._paths_bytes += len(encoded)
-        end = self._starts[-1] + entry.size
-        if end > MAX_TOTAL or self._paths_bytes > MAX_PATHS_BYTES:
+        self._rules.add_all([entry.path for entry in entries], [entry.kind == "directory" for entry in entries])
+        letters = bytes(map(_letter, entries))
+        for start in range(0, len(entries), _TOGETHER):
+            encoded = _encode_one_by_one(self._encoder, entries[start : start + _TOGETHER])
+            self._paths_bytes += len(encoded)
+            self._hasher.update(encoded)
+        ends = list(accumulate((entry.size for entry in entries), initial=self._starts[-1]))
+        if ends[-1] > MAX_TOTAL or self._paths_bytes > MAX_PATHS_BYTES:
             raise UnacceptableName("it is too large in all")
-        self._hasher.update(encoded)
-        self._entries.append(entry)
-        self._starts.append(end)
+        self._entries += entries
+        self._letters += letters
+        self._starts.extend(ends[1:])
 
     def finish(self) -> Manifest:
         """What has been collected.
@@ -175,8 +244,28 @@ class ManifestBuilder:
         """
         if not self._entries:
             raise UnacceptableName("there is nothing in it")
-        check_layout([entry.path for entry in self._entries if "/" not in entry.path])
-        return Manifest(self._entries, self._starts, self._hasher.digest(ID_BYTES), self._rules)
+        manifest = Manifest(
+            self._entries, self._starts, bytes(self._letters), self._hasher.digest(ID_BYTES), self._rules
+        )
+        check_layout([entry.path for entry in manifest.top_level])
+        return manifest
+
+
+def _letter(entry: Entry) -> int:
+    """See ``Manifest.letters``. Raises: UnacceptableName for what cannot be."""
+    if entry.kind != "file" or entry.holes or entry.detail:
+        if (fault := _fault(entry)) is not None:
+            raise UnacceptableName(f"{escape(entry.path)} {fault}")
+        return _HOLLOW if entry.holes else _LETTERS[entry.kind]
+    return _LETTERS["file"] if entry.size else _EMPTY
+
+
+def _encode_one_by_one(encoder: msgspec.msgpack.Encoder, entries: Sequence[Entry]) -> memoryview:
+    """What encoding each by itself gives: that of a list without what stands in front of it."""
+    as_they_count = [msgspec.structs.replace(entry, holes=0) if entry.holes else entry for entry in entries]
+    header = 1 if len(entries) < 16 else 3  # fixarray, or array 16
+    assert len(entries) < 1 << 16
+    return memoryview(encoder.encode(as_they_count))[header:]
 
 
 def _fault(entry: Entry) -> str | None:
@@ -212,17 +301,18 @@ def decode_entries(payload: bytes | memoryview) -> list[Entry]:
         raise ValueError("a MANIFEST record cannot be understood") from error
 
 
-def encode_records(entries: Iterable[Entry]) -> Iterator[bytes]:
+def encode_records(entries: Sequence[Entry]) -> Iterator[bytes]:
     """The payloads of the MANIFEST records for ``entries``."""
     encoder = msgspec.msgpack.Encoder()
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        encoded_size = len(encoder.encode(entry))
-        if batch and size + encoded_size > MANIFEST_RECORD_BYTES - 8:
-            yield encoder.encode(batch)
-            batch, size = [], 0
-        batch.append(entry)
-        size += encoded_size
-    if batch:
-        yield encoder.encode(batch)
+    for start in range(0, len(entries), _TOGETHER):
+        yield from _encode_within(encoder, entries[start : start + _TOGETHER])
+
+
+def _encode_within(encoder: msgspec.msgpack.Encoder, entries: Sequence[Entry]) -> Iterator[bytes]:
+    payload = encoder.encode(entries)
+    if len(payload) <= MANIFEST_RECORD_BYTES:
+        yield payload
+        return
+    half = len(entries) // 2  # one alone is never too large
+    yield from _encode_within(encoder, entries[:half])
+    yield from _encode_within(encoder, entries[half:])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
 
 __all__ = [
     "MAX_COMPONENT_BYTES",
@@ -44,6 +45,9 @@ _JOINERS = frozenset("\u200c\u200d")
 _UNSAFE_ASCII = re.compile(r"[\x00-\x1f\x7f\\]")
 _PLAIN = re.compile(r"[ !-.0-\[\]-~]{1,255}")
 """ASCII, but what is unsafe and the slash."""
+_PLAIN_EVERYWHERE = bytes(c for c in range(0x20, 0x7F) if chr(c) not in "/:\\") + b"\n"
+"""The same without what Windows does not bear, and a line end to put between names."""
+_PERHAPS_DEVICES = ("\ncon", "\nprn", "\naux", "\nnul", "\ncom", "\nlpt")
 _WINDOWS = sys.platform == "win32"
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])[ ]*(?:\.|$)", re.IGNORECASE)
 
@@ -188,6 +192,56 @@ class NameRules:
             self.twins = self.twins or (first, path)
         if directory:
             self._folders.add(path)
+
+    def add_all(self, paths: Sequence[str], directories: Sequence[bool]) -> None:
+        """As ``add`` for one after the other, ``directories`` saying which are folders; many plain names are judged
+        at once. Raises: UnacceptableName."""
+        if self._windows or not self._add_plain(paths, directories):
+            for path, directory in zip(paths, directories, strict=True):
+                self.add(path, directory=directory)
+
+    def _add_plain(self, paths: Sequence[str], directories: Sequence[bool]) -> bool:
+        """False, and nothing is added, unless every path can be seen to be good quickly."""
+        folders, fresh = self._folders, set[str]()
+        names: list[str] = []
+        parent_before = None
+        for path, directory in zip(paths, directories, strict=True):
+            parent, slash, name = path.rpartition("/")
+            if parent != parent_before or not parent:
+                if slash and parent not in folders and parent not in fresh:
+                    return False
+                if path.count("/") >= MAX_DEPTH:
+                    return False
+                parent_before = parent
+            names.append(name)
+            if directory:
+                fresh.add(path)
+        if not _are_plain_everywhere(names) or max(map(len, paths)) * 4 > MAX_PATH_BYTES:
+            return False
+        together = "\n".join(paths)
+        if not together.isascii():  # because of a folder's name
+            return False
+        lower = together.lower()
+        folded = paths if lower == together else lower.split("\n")
+        if len(set(folded)) < len(folded) or not self._first.keys().isdisjoint(folded):
+            return False
+        self._first.update(zip(folded, paths, strict=True))
+        folders |= fresh
+        return True
+
+
+def _are_plain_everywhere(names: Sequence[str]) -> bool:
+    """Whether all of them can be seen to be good quickly, for every system."""
+    lengths = list(map(len, names))
+    text = "\n".join(names)
+    if not names or not text.isascii() or min(lengths) == 0 or max(lengths) > MAX_COMPONENT_BYTES:
+        return False
+    if text.encode().translate(None, _PLAIN_EVERYWHERE) or text.count("\n") >= len(names):
+        return False
+    text = f"\n{text}\n".lower()
+    if ".\n" in text or " \n" in text:
+        return False
+    return not any(start in text for start in _PERHAPS_DEVICES) or not any(map(_windows_fault, names))
 
 
 _SHOWN_CATEGORIES_NOT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

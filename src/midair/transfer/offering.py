@@ -44,8 +44,7 @@ class OfferReader:
         if announced is None or builder is None:
             raise RemoteProtocolError("the sender sent a list of files at the wrong time")
         try:
-            for entry in decode_entries(payload):
-                builder.add(entry)
+            builder.add_all(decode_entries(payload))
             if len(builder) < announced.entries:
                 return None
             manifest = builder.finish()

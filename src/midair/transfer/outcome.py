@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Literal, overload
 
 from midair import events
@@ -60,6 +62,10 @@ class FileOutcome:
 
 STORED = frozenset({"received", "identical"})
 _RECEIVED = ("received", "")
+_SILENT, _PLAIN, _HASHED, _EXCEPTION = range(4)
+_ALIKE = re.compile(b"\x01{1,1024}|\x02{1,1024}|\x03")
+"""Entries one after the other of which the same is told; see ``wire.FileResult``."""
+_ARE_HASHED = bytes([_SILENT, _HASHED, _HASHED, _EXCEPTION]).ljust(256)
 
 
 class Results:
@@ -71,10 +77,15 @@ class Results:
         self._hashes = bytearray(32 * len(entries))
         self._exceptions: dict[int, tuple[str, str]] = {}
 
+    def put_hashes(self, first: int, hashes: bytes) -> None:
+        """Those of the entries from ``first`` on; each has 32 bytes."""
+        count = len(hashes) // 32
+        self._known[first : first + count] = b"\1" * count
+        self._hashes[32 * first : 32 * (first + count)] = hashes
+
     def put_hash(self, index: int, digest: bytes) -> None:
         """``digest`` has 32 bytes."""
-        self._known[index] = 1
-        self._hashes[32 * index : 32 * index + 32] = digest
+        self.put_hashes(index, digest)
 
     def hash(self, index: int) -> bytes | None:
         """None where it is not known."""
@@ -90,7 +101,26 @@ class Results:
 
     def indices(self) -> array[int]:
         """The entries that have a result: all but the folders that were simply taken."""
-        return array("L", (i for i, e in enumerate(self._entries) if e.kind != "directory" or i in self._exceptions))
+        return array("L", compress(range(len(self._entries)), self._told()))
+
+    def _told(self) -> bytearray:
+        """Of each entry whether it has a result, and of what form."""
+        told = bytearray(entry.kind != "directory" for entry in self._entries)
+        for index in self._exceptions:
+            told[index] = _EXCEPTION
+        return told
+
+    def alike(self) -> Iterator[tuple[int, int]]:
+        """The same as ``(first, end)``, those together that are received with or without a hash; in order."""
+        told = self._told()
+        for found in re.finditer(b"\x01+", self._known):
+            told[found.start() : found.end()] = told[found.start() : found.end()].translate(_ARE_HASHED)
+        for found in _ALIKE.finditer(told):
+            yield found.start(), found.end()
+
+    def hashes(self, first: int, end: int) -> bytes | None:
+        """One behind the other; None where that of the first is not known, and so none of those ``alike``."""
+        return bytes(self._hashes[32 * first : 32 * end]) if self._known[first] else None
 
     def counts(self, total: int) -> dict[str, int]:
         """How many of ``total`` results there are of each outcome."""
@@ -103,6 +133,10 @@ class Results:
         for index, (outcome, _) in self._exceptions.items():
             if outcome not in STORED:
                 yield self.of(index)
+
+    def notable(self) -> Iterator[FileOutcome]:
+        """Those that are not simply there under their own names, in order."""
+        return (self.of(index) for index in sorted(self._exceptions) if self._exceptions[index][0] != "identical")
 
     def of(self, index: int) -> FileOutcome:
         entry, digest = self._entries[index], self.hash(index)
@@ -148,6 +182,10 @@ class FileOutcomes(Sequence[FileOutcome]):
         """Those whose content does not stand at the receiver, in no particular order."""
         return self._results.not_stored()
 
+    def notable(self) -> Iterator[FileOutcome]:
+        """Those that are not simply there under their own names, in order."""
+        return self._results.notable()
+
     def __repr__(self) -> str:
         return f"<{len(self)} file outcomes>"
 
@@ -162,6 +200,8 @@ class Outcome:
     """Bytes of content under their final names at the receiver, those of earlier runs among them."""
     bytes_crossed: int = 0
     """Bytes of content that this side has sent, or received, in this run."""
+    bytes_saved: int = 0
+    """So many bytes fewer went out for those that crossed, because they were compressed; known to the sender."""
     bytes_hashed: int = 0
     """Bytes of content that this side has hashed in this run."""
     committed: bool = False
@@ -170,9 +210,9 @@ class Outcome:
     """In manifest order, once committed."""
 
 
-def finished_events(files: Iterable[FileOutcome]) -> Iterator[events.FileFinished]:
-    """The events that tell what became of each file."""
-    for file in files:
+def finished_events(files: FileOutcomes, *, each: bool = True) -> Iterator[events.FileFinished]:
+    """The events that tell what became of each file; or only of those that are not simply there."""
+    for file in files if each else files.notable():
         renamed = file.text if file.outcome == "received" else ""
         yield events.FileFinished(
             file=file.name,

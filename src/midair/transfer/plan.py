@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from enum import IntEnum
 
@@ -32,6 +33,8 @@ class Fate(IntEnum):
     """The sender does not send it."""
 
 
+_FATES = tuple(Fate)
+_NOTABLE = re.compile(rb"[^\0]")
 _STAGED = frozenset({Fate.NEW, Fate.MERGED, Fate.REPLACING, Fate.RENAMED})
 
 
@@ -43,12 +46,11 @@ class Plan:
         self._fates = bytearray(len(manifest))
         self._names: dict[int, str] = {}
         self._failures: dict[int, tuple[str, str]] = {}
-        for index, entry in enumerate(manifest.entries):
-            if entry.kind == "omitted":
-                self._fates[index] = Fate.OMITTED
+        for found in re.finditer(b"o", manifest.letters):
+            self._fates[found.start()] = Fate.OMITTED
 
     def fate(self, index: int) -> Fate:
-        return Fate(self._fates[index])
+        return _FATES[self._fates[index]]
 
     def decide(self, index: int, fate: Fate, *, name: str = "") -> None:
         """``name`` is the last component of the name it gets when it is RENAMED."""
@@ -75,9 +77,8 @@ class Plan:
 
     def notable(self) -> Iterator[tuple[int, Fate]]:
         """The entries that are not NEW."""
-        for index, fate in enumerate(self._fates):
-            if fate:
-                yield index, Fate(fate)
+        for found in _NOTABLE.finditer(self._fates):
+            yield found.start(), self.fate(found.start())
 
     def bytes_with(self, *fates: Fate) -> int:
         """Bytes of content in all entries with one of these fates, NEW not among them."""

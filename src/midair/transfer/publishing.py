@@ -18,9 +18,9 @@ class Publisher:
     """Moves a tree of unfinished data to where it belongs, a folder as a whole where nothing has its name."""
 
     def __init__(self, manifest: Manifest, plan: Plan) -> None:
-        entries = manifest.entries
-        self._replacing = {e.path for i, e in enumerate(entries) if plan.fate(i) is Fate.REPLACING}
-        self._names = {e.path: name for i, e in enumerate(entries) if (name := plan.new_name(i)) is not None}
+        notable = [(index, manifest.entries[index].path) for index, _ in plan.notable()]
+        self._replacing = {path for index, path in notable if plan.fate(index) is Fate.REPLACING}
+        self._names = {path: name for index, path in notable if (name := plan.new_name(index)) is not None}
         self.at = ""
         """The path that is being published."""
 

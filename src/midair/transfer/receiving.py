@@ -25,6 +25,8 @@ class Line:
     """Set to have the worker look; also when the transfer has ended."""
     alive: Callable[[], bool]
     """Whether the transfer goes on; from any thread."""
+    each_file: bool = True
+    """Whether what became of a file is told also where it simply is there."""
 
 
 class Receiving(Protocol):
@@ -43,8 +45,8 @@ class Receiving(Protocol):
         """At what is there already; nothing is changed by it. Raises: MidairError when it cannot be received."""
         ...
 
-    def take_data(self, payload: memoryview) -> None:
-        """One DATA record. Raises: MidairError."""
+    def take_data(self, position: int, data: memoryview) -> None:
+        """The content of a record. Raises: MidairError."""
         ...
 
     def take(self, message: wire.FromSender) -> None:

@@ -9,6 +9,8 @@ Where both sides have agreed not to hash there are the same runs, and their dige
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from blake3 import blake3
 
 from midair.transfer.wire import Digest
@@ -52,6 +54,19 @@ class Runs:
             return Digest(file, 0, len(data), None)
         self.bytes_hashed += len(data)
         return Digest(file, 0, len(data), blake3(data).digest())
+
+    def feed_files(self, first: int, sizes: Iterable[int], data: memoryview) -> Digest:
+        """Several files at once, one entry after the other from ``first`` on, each of which is whole in ``data``."""
+        self._file = -1
+        hashes: list[bytes] = []
+        start = end = files = 0
+        for files, size in enumerate(sizes, 1):  # noqa: B007 (how many there were)
+            if self.hashing:
+                end = start + size
+                hashes.append(blake3(data[start:end]).digest())
+                start = end
+        self.bytes_hashed += end
+        return Digest(first, 0, len(data), b"".join(hashes) if self.hashing else None, files)
 
     def open_run(self) -> Digest | None:
         """The digest so far of a file that is not complete; the run goes on."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 
-from midair.transfer.source import Source, scan
+from midair.transfer.finding import scan
+from midair.transfer.source import Source
 
 __all__ = ["Scanning"]
 

@@ -1,58 +1,38 @@
-"""What is sent, on disk: found by looking (``scan``), read in place, and watched for changes.
+"""What is sent, on disk: read in place, and watched for changes.
 
-Nothing is hashed or opened beforehand, except files with holes, to see how large those are. A file is opened when its
-turn comes, and must then be the file that was scanned; after every read it must still be. Otherwise it fails, rather
-than become a mixture of two versions.
+A file is opened when its turn comes, and must then be the file that was found; after every read it must still be.
+Otherwise it fails, rather than become a mixture of two versions.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 from array import array
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from blake3 import blake3
 
-from midair.errors import LocalIOError, SourceChangedError, UsageError
+from midair.errors import MidairError, SourceChangedError
 from midair.transfer.failures import from_os
-from midair.transfer.manifest import Entry, Manifest, ManifestBuilder
-from midair.transfer.names import UnacceptableName, escape, link_fault
+from midair.transfer.manifest import Files, Manifest
+from midair.transfer.names import escape
 from midair.transfer.wire import MIN_HOLE_BYTES
 
-__all__ = ["Source", "SourceReader", "scan"]
+__all__ = ["READING", "Source", "SourceReader"]
 
 _CHUNK = 1 << 20
-_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK: what has become a pipe meanwhile must not make us wait for a writer."""
-_OWN_ID = os.geteuid() if hasattr(os, "geteuid") else -1
-_MAX_EXTENTS = 10_000
-"""Parts of a file with holes that are looked at before it is sent."""
-_WHAT_CAN_BE_SENT = "Only files and folders can be sent, and with - what comes in on stdin."
-
-
-def scan(paths: Sequence[Path]) -> Source:
-    """Look at what ``paths`` name, folders with all that is in them, in sorted order.
-
-    A path that is itself a symbolic link is followed. Further down links are sent as links, where they stay in their
-    folder; what leads elsewhere is omitted, and so is everything that is neither a file, a folder nor a link.
-
-    Raises: UsageError (nothing to send, a name or kind of file that cannot be sent), LocalIOError (cannot be read).
-    """
-    scanner = _Scanner()
-    for path in paths:
-        scanner.add_top(path)
-    return scanner.finish()
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Source:
     """Files to send. May be sent several times, one after the other."""
 
     def __init__(self, manifest: Manifest, roots: dict[str, str], devices: array[int], inodes: array[int]) -> None:
-        """Use ``scan``."""
+        """Use :func:`midair.transfer.scan`."""
         self.manifest = manifest
         self._roots = roots
         self._devices = devices
@@ -64,7 +44,11 @@ class Source:
 
     def locate(self, index: int) -> str:
         """Where entry ``index`` is in the file system."""
-        top, slash, rest = self.manifest.entries[index].path.partition("/")
+        return self.locate_path(self.manifest.entries[index].path)
+
+    def locate_path(self, path: str) -> str:
+        """The same of an entry of this path."""
+        top, slash, rest = path.partition("/")
         return self._roots[top] + slash + rest
 
     def is_unchanged(self, index: int, found: os.stat_result) -> bool:
@@ -88,6 +72,8 @@ class SourceReader:
         self._descriptor: int | None = None
         self._data = (0, 0)
         """A part of the open file that is known to be data, counting small holes."""
+        self._parent = ""
+        self._folder: int | None = None
 
     def read_into(self, index: int, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset`` of entry ``index``.
@@ -98,13 +84,65 @@ class SourceReader:
         name = entry.path
         try:
             if index != self._index:
-                if entry.size == len(buffer):
-                    return self._read_whole(index, name, buffer)
                 self._open(index, name)
             assert self._descriptor is not None
             self._read(self._descriptor, index, name, buffer, offset)
         except OSError as error:
             raise from_os(error, name) from error
+
+    def read_files(self, files: Files, sizes: Sequence[int], buffer: memoryview) -> tuple[int, MidairError | None]:
+        """Those of ``sizes``, whole, one behind the other at the beginning of ``buffer``: how many, and why no more."""
+        self._close_file()
+        entries = self._source.manifest.entries
+        start = 0
+        for index, size in zip(range(files.first, files.end), sizes, strict=True):
+            path = entries[index].path
+            end = start + size
+            try:
+                self._read_small(index, path, buffer[start:end])
+            except OSError as error:
+                return index - files.first, from_os(error, path)
+            except MidairError as error:
+                return index - files.first, error
+            start = end
+        return len(sizes), None
+
+    def _read_small(self, index: int, path: str, buffer: memoryview) -> None:
+        """In one go, so it need not be looked at twice; its folder is held open for the next.
+
+        Raises: SourceChangedError; OSError.
+        """
+        parent, _, name = path.rpartition("/")
+        try:
+            if parent != self._parent:
+                self._enter_folder(parent)
+            if self._folder is None:
+                name = self._source.locate(index)
+            descriptor = os.open(name, READING, dir_fd=self._folder)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _changed(path, "it is gone") from error
+        try:
+            count = os.preadv(descriptor, [buffer], 0)
+            if count < len(buffer) or not self._source.is_unchanged(index, os.fstat(descriptor)):
+                self._read(descriptor, index, path, buffer[count:], count)
+        except OSError as error:
+            if not self._source.is_unchanged(index, os.fstat(descriptor)):  # a pipe, which has no offsets
+                raise _changed(path, "it is not the file it was") from error
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _enter_folder(self, parent: str) -> None:
+        """What is in no folder is reached by its own path. Raises: OSError."""
+        self._leave_folder()
+        if parent:
+            self._folder = os.open(self._source.locate_path(parent), _FOLDER)
+        self._parent = parent
+
+    def _leave_folder(self) -> None:
+        folder, self._folder, self._parent = self._folder, None, ""
+        if folder is not None:
+            os.close(folder)
 
     def _read(self, descriptor: int, index: int, name: str, buffer: memoryview, offset: int) -> None:
         while buffer:
@@ -114,18 +152,6 @@ class SourceReader:
             buffer, offset = buffer[count:], offset + count
         if not self._source.is_unchanged(index, os.fstat(descriptor)):
             raise _changed(name, "it was written to")
-
-    def _read_whole(self, index: int, name: str, buffer: memoryview) -> None:
-        """A file that is read in one go need not be looked at twice. Raises: SourceChangedError; OSError."""
-        descriptor = self._open_quietly(index, name)
-        try:
-            self._read(descriptor, index, name, buffer, 0)
-        except OSError as error:
-            if not self._source.is_unchanged(index, os.fstat(descriptor)):  # a pipe, which has no offsets
-                raise _changed(name, "it is not the file it was") from error
-            raise
-        finally:
-            os.close(descriptor)
 
     def hash(self, index: int, check: Callable[[], None]) -> bytes:
         """BLAKE3 of all of entry ``index``; ``check`` is called in between, and may raise.
@@ -190,7 +216,7 @@ class SourceReader:
             raise from_os(error, entry.path) from error
 
     def _open(self, index: int, name: str) -> None:
-        self.close()
+        self._close_file()
         self._descriptor = self._open_quietly(index, name)
         self._index = index
         if not self._source.is_unchanged(index, os.fstat(self._descriptor)):
@@ -198,12 +224,16 @@ class SourceReader:
 
     def _open_quietly(self, index: int, name: str) -> int:
         try:
-            return os.open(self._source.locate(index), _READING)
+            return os.open(self._source.locate(index), READING)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise _changed(name, "it is gone") from error
 
     def close(self) -> None:
         """Idempotent."""
+        self._close_file()
+        self._leave_folder()
+
+    def _close_file(self) -> None:
         self._index, self._data = -1, (0, 0)
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -212,135 +242,3 @@ class SourceReader:
 
 def _changed(name: str, how: str) -> SourceChangedError:
     return SourceChangedError(f"{escape(name)} changed while it was sent: {how}")
-
-
-class _Scanner:
-    def __init__(self) -> None:
-        self._builder = ManifestBuilder()
-        self._roots: dict[str, str] = {}
-        self._devices = array("Q")
-        self._inodes = array("Q")
-
-    def add_top(self, path: Path) -> None:
-        shown = str(path)
-        try:
-            root = path.resolve(strict=True)
-            # The name the person typed, also where it is a link; but "." and ".." only get one when resolved.
-            name = path.name if path.name not in ("", "..") else root.name
-            if not name:
-                raise UsageError(f"{escape(shown)} has no name it could be sent under")
-            self._add(name, str(root), root.stat(), shown)
-        except OSError as error:
-            raise from_os(error, shown) from error
-        except RuntimeError as error:  # a loop of links, as pathlib says it before Python 3.13
-            raise LocalIOError(f"{escape(shown)}: the symbolic links go round in a circle") from error
-        self._roots[name] = str(root)
-
-    def finish(self) -> Source:
-        try:
-            manifest = self._builder.finish()
-        except UnacceptableName as error:
-            raise UsageError(f"this cannot be sent: {error}") from error
-        return Source(manifest, self._roots, self._devices, self._inodes)
-
-    def _add(self, path: str, root: str, found: os.stat_result, shown: str) -> None:
-        """One entry and, if it is a folder, all below; depth first, in sorted order."""
-        pending = [(path, root, found, shown)]
-        while pending:
-            path, real, found, shown = pending.pop()
-            self._add_entry(path, real, found, shown)
-            if stat.S_ISDIR(found.st_mode):
-                pending.extend(reversed(_children(path, real, shown)))
-
-    def _add_entry(self, path: str, real: str, found: os.stat_result, shown: str) -> None:
-        mode = found.st_mode & 0o777
-        if stat.S_ISREG(found.st_mode):
-            if not _is_readable(real, found) and os.path.lexists(real):  # else it has gone, and will fail by name
-                raise LocalIOError(f"{escape(shown)}: it may not be read")
-            holes = _holes(real, found)
-            entry = Entry(path, "file", found.st_size, found.st_mtime_ns, mode, _identity(found), holes)
-        elif stat.S_ISDIR(found.st_mode):
-            entry = Entry(path, "directory", 0, found.st_mtime_ns, mode)
-        elif stat.S_ISLNK(found.st_mode):
-            entry = _link(path, real, found, shown)
-        elif "/" in path:
-            entry = Entry(path, "omitted", 0, found.st_mtime_ns, 0, detail="it is neither a file, a folder nor a link")
-        else:
-            raise UsageError(f"{escape(shown)} is neither a file nor a folder", hint=_WHAT_CAN_BE_SENT)
-        try:
-            self._builder.add(entry)
-        except UnacceptableName as error:
-            raise UsageError(f"this cannot be sent: {error}", hint="Rename it, or pack it into an archive.") from error
-        self._devices.append(found.st_dev)
-        self._inodes.append(found.st_ino)
-
-
-def _children(path: str, real: str, shown: str) -> list[tuple[str, str, os.stat_result, str]]:
-    """What is in a folder; not what goes away while we look."""
-    children = []
-    try:
-        with os.scandir(real) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    found = entry.stat(follow_symlinks=False)
-                    children.append((f"{path}/{entry.name}", entry.path, found, f"{shown.rstrip('/')}/{entry.name}"))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise from_os(error, shown) from error
-    return sorted(children, key=lambda child: child[0])
-
-
-def _is_readable(real: str, found: os.stat_result) -> bool:
-    # What the owner may do stands in the mode, whatever else does.
-    if found.st_uid == _OWN_ID and found.st_mode & stat.S_IRUSR:
-        return True
-    return os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _identity(found: os.stat_result) -> bytes:
-    """Says nothing about the sender's disk, but is another one for another file, or after a change to this one."""
-    return blake3(f"{found.st_dev} {found.st_ino} {found.st_ctime_ns}".encode()).digest(16)
-
-
-def _link(path: str, real: str, found: os.stat_result, shown: str) -> Entry:
-    try:
-        target = os.readlink(real)  # noqa: PTH115 (as it stands, not tidied up)
-    except FileNotFoundError:
-        return Entry(path, "omitted", 0, found.st_mtime_ns, 0, detail="it is gone")
-    except OSError as error:
-        raise from_os(error, shown) from error
-    fault = link_fault(path, target)
-    if fault is None:
-        return Entry(path, "symlink", 0, found.st_mtime_ns, 0o777, _identity(found), detail=target)
-    return Entry(path, "omitted", 0, found.st_mtime_ns, 0, detail=f"it is a link that {fault}")
-
-
-def _holes(real: str, found: os.stat_result) -> int:
-    """Bytes in holes, the small ones left out. As far as one can see in a bounded time."""
-    size = found.st_size
-    if found.st_blocks * 512 >= size:
-        return 0
-    holes = position = 0
-    try:
-        descriptor = os.open(real, _READING)
-    except OSError:
-        return 0  # it will be said when its turn comes
-    try:
-        for _ in range(_MAX_EXTENTS):
-            try:
-                start = os.lseek(descriptor, position, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    return holes
-                start = size
-            if start - position >= MIN_HOLE_BYTES:
-                holes += start - position
-            if start >= size:
-                break
-            position = os.lseek(descriptor, start, os.SEEK_HOLE)
-        return min(holes, size)
-    except OSError:
-        return holes
-    finally:
-        os.close(descriptor)

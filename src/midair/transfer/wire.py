@@ -1,8 +1,9 @@
-"""The records of a transfer: three types, and the small messages that one of them carries.
+"""The records of a transfer: four types, and the small messages that one of them carries.
 
     16 MESSAGE    one message, msgpack, from either side
     17 MANIFEST   a list of entries, from the sender (see :mod:`midair.transfer.manifest`)
     18 DATA       virtual offset, 64 bits, big-endian | bytes of content, from the sender
+    19 COMPRESSED the same, compressed (see :mod:`midair.transfer.compression`)
 
 Files:
 
@@ -36,6 +37,7 @@ from midair.transfer.manifest import ID_BYTES, MAX_ENTRIES, MAX_TOTAL
 from midair.transfer.names import MAX_COMPONENT_BYTES
 
 __all__ = [
+    "COMPRESSED",
     "DATA",
     "DATA_HEADER_BYTES",
     "MANIFEST",
@@ -82,19 +84,19 @@ __all__ = [
     "encode_data_header_into",
 ]
 
-MESSAGE, MANIFEST, DATA = 16, 17, 18
-VERSION = 2
-"""Version 1 knew only files and folders that nothing was in the way of."""
+MESSAGE, MANIFEST, DATA, COMPRESSED = 16, 17, 18, 19
+VERSION = 3
+"""Version 1 knew only files and folders that nothing was in the way of; version 2 told of each file by itself."""
 
 MAX_TEXT = 1000
 """Characters of an explanation."""
 MAX_PIECES = 1024
-"""Files that one DATA record may touch, and digests a sender may keep back."""
+"""Files that one DATA record may touch, and whose digests a sender may keep back."""
 MAX_DIGESTS = 2 * MAX_PIECES + 1
-"""Digests in one message: those kept back, those of one more DATA record, and the file in the middle of which a range
-ends."""
+"""Files whose digests come in one message: those kept back, those of one more DATA record, and the file in the middle
+of which a range ends."""
 MAX_RESULTS = 4096
-"""Files in one FileResults."""
+"""Results in one FileResults."""
 MAX_COMPARED = 4096
 """Files in one Compare."""
 MIN_HOLE_BYTES = 64 << 10
@@ -111,6 +113,8 @@ DATA_HEADER_BYTES = 8
 _Offset = Annotated[int, Meta(ge=0, le=MAX_TOTAL)]
 _Index = Annotated[int, Meta(ge=0, lt=MAX_ENTRIES)]
 _Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Hashes = Annotated[bytes, Meta(min_length=32, max_length=32 * MAX_PIECES)]
+_Count = Annotated[int, Meta(ge=1, le=MAX_PIECES)]
 _Word = Annotated[str, Meta(max_length=32, pattern="^[a-z][a-z-]*$")]
 _Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 
@@ -190,13 +194,21 @@ class Request(_Message, frozen=True, tag="request"):
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """BLAKE3 over the bytes ``start`` to ``end`` of one file, as far as this connection carried them in one run."""
+    """BLAKE3 over the bytes ``start`` to ``end`` of one file, as far as this connection carried them in one run.
+
+    Or of several ``files``, from ``file`` on one entry after the other, each of which one DATA record has brought
+    whole: then the bytes are those of all of them, and the hashes stand one behind the other.
+    """
 
     file: _Index
     start: _Offset
     end: _Offset
-    blake3: _Hash | None
+    blake3: _Hashes | None
     """None: these bytes have crossed, and are not hashed."""
+    files: _Count = 1
+
+    def __post_init__(self) -> None:
+        _check_hashes(self.blake3, self.files)
 
 
 class Digests(_Message, frozen=True, tag="digests"):
@@ -211,6 +223,11 @@ class Hole(_Message, frozen=True, tag="hole"):
 
     start: _Offset
     end: _Offset
+
+
+def _check_hashes(hashes: bytes | None, files: int) -> None:
+    if hashes is not None and len(hashes) != 32 * files:
+        raise ValueError("there is not one hash for each file")
 
 
 class FileFailed(_Message, frozen=True, tag="file-failed"):
@@ -243,13 +260,21 @@ class Progress(_Message, frozen=True, tag="progress"):
 
 
 class FileResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What became of one entry. ``blake3`` of all of it, if the receiver hashed it all in this run."""
+    """What became of one entry. ``blake3`` of all of it, if the receiver hashed it all in this run.
+
+    Or of several ``files``, from ``file`` on one entry after the other, of all of which it is true; their hashes stand
+    one behind the other.
+    """
 
     file: _Index
-    blake3: _Hash | None
+    blake3: _Hashes | None
     outcome: _Word = "received"
     text: _Text = ""
     """Why not; of what is received, the path it has there when that is another."""
+    files: _Count = 1
+
+    def __post_init__(self) -> None:
+        _check_hashes(self.blake3, self.files)
 
 
 class FileResults(_Message, frozen=True, tag="results"):
