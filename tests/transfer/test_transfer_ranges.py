@@ -212,7 +212,7 @@ def test_events_are_let_through_at_a_bounded_pace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "size"), [(12e6, 64 << 10), (24e6, 128 << 10), (119e6, MAX_DATA_BYTES), (1e6, 64 << 10)]
+    ("rate", "size"), [(12e6, 64 << 10), (24e6, 128 << 10), (119e6, 1 << 20), (800e6, MAX_DATA_BYTES), (1e6, 64 << 10)]
 )
 def test_a_record_is_as_large_as_can_be_sent_in_some_milliseconds(rate: float, size: int) -> None:
     sizer = FrameSizer()

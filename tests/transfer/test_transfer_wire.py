@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transfer_support import unhurried
 
+from midair.channel import MAX_PAYLOAD
+from midair.channel.stream import CONTENT_AT
 from midair.errors import (
     IncompatibleError,
     MidairError,
@@ -21,6 +23,7 @@ from midair.errors import (
 )
 from midair.transfer import wire
 from midair.transfer.failures import from_peer, telling
+from midair.transfer.pace import MAX_DATA_BYTES
 from midair.transfer.runs import Runs
 
 offsets = st.integers(0, (1 << 63) - 1)
@@ -61,6 +64,14 @@ from_receiver = st.one_of(
     failed,
     st.sampled_from([wire.Cancel(), wire.Ping()]),
 )
+
+
+def test_the_content_of_a_data_record_begins_where_channels_have_a_place_for_it() -> None:
+    payload = memoryview(bytearray(CONTENT_AT + 1))
+    wire.encode_data_header_into(payload, 7)
+    position, content = wire.decode_data(payload)
+    assert (position, len(content)) == (7, 1)
+    assert wire.DATA_HEADER_BYTES + MAX_DATA_BYTES <= MAX_PAYLOAD
 
 
 @unhurried

@@ -5,6 +5,12 @@ closing them with care.
 """
 
 from midair.port.closing import abort, retire
+from midair.port.congestion import (
+    check_congestion_control,
+    congestion_control_of,
+    congestion_controls,
+    use_congestion_control,
+)
 from midair.port.descriptors import make_room_for
 from midair.port.failures import ConnectFailedError, ConnectFailure, PortUnavailableError, classify
 from midair.port.hearing import seconds_since_heard
@@ -14,6 +20,7 @@ from midair.port.matrix import SocketRow, socket_table
 from midair.port.observed_dial import Answer, DialOutcome, ObservedDial
 from midair.port.outgoing import connect_tcp, resolve
 from midair.port.own_address import is_own_address, own_addresses, source_address, source_towards
+from midair.port.pacing import PathReading, check_pacing, pace, read_path
 from midair.port.probe import probe_strategy
 from midair.port.rules import Strategy
 from midair.port.tuning import allow_unsent, tune_for_bulk
@@ -26,13 +33,18 @@ __all__ = [
     "DialOutcome",
     "LocalPort",
     "ObservedDial",
+    "PathReading",
     "PortUnavailableError",
     "SocketRow",
     "Strategy",
     "abort",
     "accept",
     "allow_unsent",
+    "check_congestion_control",
+    "check_pacing",
     "classify",
+    "congestion_control_of",
+    "congestion_controls",
     "connect_tcp",
     "hear_group",
     "is_own_address",
@@ -41,7 +53,9 @@ __all__ = [
     "open_datagrams",
     "open_multicast",
     "own_addresses",
+    "pace",
     "probe_strategy",
+    "read_path",
     "resolve",
     "retire",
     "seconds_since_heard",
@@ -49,4 +63,5 @@ __all__ = [
     "source_address",
     "source_towards",
     "tune_for_bulk",
+    "use_congestion_control",
 ]

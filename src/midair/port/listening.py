@@ -47,8 +47,11 @@ def listen_tcp(host: str, port: int, *, backlog: int = 2048) -> socket.socket:
     return sock
 
 
-async def accept(listener: socket.socket) -> tuple[socket.socket, Endpoint]:
+async def accept(listener: socket.socket, *, pause: bool = True) -> tuple[socket.socket, Endpoint]:
     """The next connection, non-blocking, and where it comes from. One caller a listener at a time.
+
+    Others run first, because a listener that always has somebody must not keep the loop. Without ``pause`` the caller
+    has to see to that.
 
     Cancelling loses no connection: it stays in the backlog. Cancel it before the listener is closed; a closed listener
     wakes nobody.
@@ -56,7 +59,8 @@ async def accept(listener: socket.socket) -> tuple[socket.socket, Endpoint]:
     Raises: OSError, such as EMFILE.
     """
     while True:
-        await asyncio.sleep(0)  # a listener that always has somebody must not keep the loop
+        if pause:
+            await asyncio.sleep(0)
         try:
             sock, address = listener.accept()
         except BlockingIOError:

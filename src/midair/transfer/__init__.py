@@ -12,11 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from midair.transfer.clashes import Clash, Resolution, Resolve
     from midair.transfer.destination import Folder, Pipe
+    from midair.transfer.finding import scan
     from midair.transfer.outcome import STORED, FileOutcome, Offer, Outcome
     from midair.transfer.receiver import Receiver
     from midair.transfer.scanning import Scanning
     from midair.transfer.sender import Sender
-    from midair.transfer.source import Source, scan
+    from midair.transfer.source import Source
     from midair.transfer.stream import Stream
 
 __all__ = [
@@ -52,7 +53,7 @@ _HOMES = {
     "Sender": "sender",
     "Source": "source",
     "Stream": "stream",
-    "scan": "source",
+    "scan": "finding",
 }
 
 

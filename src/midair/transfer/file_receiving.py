@@ -116,8 +116,7 @@ class FileReceiving:
             withdrawn=lambda: not self._line.alive(),
         )
 
-    def take_data(self, payload: memoryview) -> None:
-        position, data = wire.decode_data(payload)
+    def take_data(self, position: int, data: memoryview) -> None:
         scheduler, intake = self._at_work()
         with self._scheduler_lock:
             scheduler.received(position, len(data))
@@ -280,7 +279,7 @@ class FileReceiving:
             self._results.put(index, *self._plan.result(index))
         self._files = FileOutcomes(self._results)
         self.committed = True
-        for event in finished_events(self._files):
+        for event in finished_events(self._files, each=self._line.each_file):
             self._line.emit(event)
         for batch in _batches(self._file_results()):
             self._link.send(wire.FileResults(results=batch))
@@ -288,9 +287,10 @@ class FileReceiving:
         return True
 
     def _file_results(self) -> Iterator[wire.FileResult]:
-        for index in self._results.indices():
-            outcome, text = self._results.get(index)
-            yield wire.FileResult(index, self._results.hash(index), outcome, text[: wire.MAX_TEXT])
+        for first, end in self._results.alike():
+            outcome, text = self._results.get(first)
+            hashes = self._results.hashes(first, end)
+            yield wire.FileResult(first, hashes, outcome, text[: wire.MAX_TEXT], end - first)
 
     def salvage(self) -> None:
         if self._intake is not None:
@@ -319,7 +319,7 @@ def _batches(results: Iterator[wire.FileResult]) -> Iterator[list[wire.FileResul
     size = 0
     for result in results:
         batch.append(result)
-        size += 64 + 4 * len(result.text)
+        size += 64 + 4 * len(result.text) + 32 * result.files
         if len(batch) == wire.MAX_RESULTS or size >= _RESULTS_BYTES:
             yield batch
             batch, size = [], 0

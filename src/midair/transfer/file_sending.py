@@ -12,14 +12,14 @@ from collections import deque
 from itertools import islice
 
 from midair import events
-from midair.channel import Frame
 from midair.errors import ConnectionLostError, MidairError
 from midair.transfer import wire
 from midair.transfer.failures import telling
-from midair.transfer.manifest import encode_records
+from midair.transfer.manifest import Files, encode_records
 from midair.transfer.names import escape
 from midair.transfer.outcome import STORED, FileOutcomes, Outcome, Results
-from midair.transfer.pace import EventPace, FrameSizer, RateMeter, UnsentBytes
+from midair.transfer.outflow import Outflow
+from midair.transfer.pace import EventPace, RateMeter
 from midair.transfer.ranges import Range, RangeSet
 from midair.transfer.runs import Runs
 from midair.transfer.sending import Line, demand
@@ -32,6 +32,8 @@ _MAX_REQUESTS = 16
 _PATIENCE = 600.0
 """Seconds a receiver that still pings may take for its next step: a slow disk has to sync what it was sent."""
 _SHOWN_NAMES = 20
+_KEPT_WHOLE = 64 << 10
+"""Files up to this size are not divided between two records: in one piece they cost half as much on both sides."""
 _FLUSH_HASHED = 64 << 20
 """Bytes hashed before their hashes are told."""
 
@@ -60,11 +62,9 @@ class FileSending:
         self._reported = bytearray(len(source.manifest))
         self._due = len(source.manifest) - source.manifest.count("directory")
         self._stored_bytes = 0
-        self._crossed = 0
+        self._outflow = Outflow(line)
         self._hashed = 0
         self._runs = Runs()
-        self._sizer = FrameSizer()
-        self._unsent = UnsentBytes(time.monotonic())
         self._meter: RateMeter | None = None
         self._pace = EventPace()
 
@@ -72,7 +72,8 @@ class FileSending:
         return Outcome(
             bytes_total=self._manifest.total,
             bytes_committed=self._stored_bytes if finished else 0,
-            bytes_crossed=self._crossed,
+            bytes_crossed=self._outflow.crossed,
+            bytes_saved=self._outflow.saved,
             bytes_hashed=self._runs.bytes_hashed + self._hashed,
             committed=finished,
             files=FileOutcomes(self._results) if finished else FileOutcomes(),
@@ -105,14 +106,13 @@ class FileSending:
             self._link.send_manifest(payload)
 
     def serve(self) -> None:
-        frame = self._link.new_frame()
         reader = self._source.reader()
         try:
             while (job := self._next_job()) is not None:
                 if isinstance(job, wire.Compare):
                     self._compare(reader, job.files)
                 else:
-                    self._send_range(frame, reader, *job)
+                    self._send_range(reader, *job)
         finally:
             reader.close()
         with contextlib.suppress(ConnectionLostError):
@@ -155,15 +155,13 @@ class FileSending:
             self._given_up = (self._given_up or 0) + self._manifest.entries[index].size
         self._link.send(wire.FileFailed(file=index, reason=reason, text=text))
 
-    def _send_range(self, frame: Frame, reader: SourceReader, start: int, end: int) -> None:
+    def _send_range(self, reader: SourceReader, start: int, end: int) -> None:
         digests: list[wire.Digest] = []
-        limit = self._line.rate_limit
         position = start
         while (position := next(self._void.missing(position, end), (end, end))[0]) < end:
             self._line.check()
-            size = self._sizer.size if limit is None else min(self._sizer.size, limit.piece)
             try:
-                count = self._fill(frame, reader, position, min(end, position + size), digests)
+                count = self._fill(reader, position, min(end, position + self._outflow.size), digests)
                 if not count:
                     self._tell_hole(reader, position, digests)
             except _FileGone as gone:
@@ -172,14 +170,11 @@ class FileSending:
             else:
                 failure = None
             if count:
-                self._send_data(frame, count)
+                self._outflow.send(position, count)
                 position += count
-                self._crossed += count
-                if limit is not None:
-                    self._line.pause(limit.spend(count, time.monotonic()))
             if failure is not None:
                 self._give_up(failure.file, failure.error)
-            if len(digests) >= wire.MAX_PIECES:
+            if sum(digest.files for digest in digests) >= wire.MAX_PIECES:
                 self._link.send(wire.Digests(digests=digests))
                 digests = []
         if (digest := self._runs.open_run()) is not None:
@@ -187,30 +182,26 @@ class FileSending:
         self._link.send(wire.RangeEnd(start=start, end=end, digests=digests))
         self._void.subtract(0, end)  # what the receiver has got past it does not ask for again
 
-    def _send_data(self, frame: Frame, count: int) -> None:
-        began = time.monotonic()
-        self._link.send_data(frame, wire.DATA_HEADER_BYTES + count)
-        now = time.monotonic()
-        self._sizer.sent(count, now - began)
-        if self._unsent.sent(count, now):
-            self._link.allow_unsent(self._unsent.bytes)
-
-    def _fill(self, frame: Frame, reader: SourceReader, start: int, end: int, digests: list[wire.Digest]) -> int:
+    def _fill(self, reader: SourceReader, start: int, end: int, digests: list[wire.Digest]) -> int:
         """Content from virtual offset ``start`` on, up to ``end``, a hole, what is void, or as many files as a record
         may touch. How many bytes; 0 when there is a hole.
 
         Raises: _FileGone.
         """
-        wire.encode_data_header_into(frame.payload, start)
         end = min(end, next(self._void.overlapping(start, end), (end, end))[0])
+        end = min(end, self._manifest.end_of_entries(start, wire.MAX_PIECES))
         filled = 0
-        for piece in islice(self._manifest.pieces(start, end), wire.MAX_PIECES):
+        for piece in self._manifest.parts(start, end):
+            if isinstance(piece, Files):
+                filled += self._fill_files(reader, piece, filled, digests)
+                continue
             size = piece.size
+            if filled and size < self._manifest.entries[piece.index].size <= _KEPT_WHOLE and not piece.offset:
+                break  # the next record has all of it
             try:
                 if self._holes and self._manifest.entries[piece.index].holes:
                     size = min(size, reader.data_size(piece.index, piece.offset))
-                place = wire.DATA_HEADER_BYTES + filled
-                view = frame.payload[place : place + size]
+                view = self._outflow.content[filled : filled + size]
                 if size:
                     reader.read_into(piece.index, piece.offset, view)
             except MidairError as error:
@@ -224,6 +215,19 @@ class FileSending:
             if size < piece.size:
                 break
         return filled
+
+    def _fill_files(self, reader: SourceReader, files: Files, filled: int, digests: list[wire.Digest]) -> int:
+        """Behind what is ``filled``; how many bytes. Raises: _FileGone."""
+        sizes = self._manifest.sizes(files)
+        count, error = reader.read_files(files, sizes, self._outflow.content[filled:])
+        size = sum(sizes[:count])
+        if count:
+            digests.append(
+                self._runs.feed_files(files.first, sizes[:count], self._outflow.content[filled : filled + size])
+            )
+        if error is not None:
+            raise _FileGone(files.first + count, error, filled + size) from error
+        return size
 
     def _tell_hole(self, reader: SourceReader, position: int, digests: list[wire.Digest]) -> None:
         """Raises: _FileGone."""
@@ -308,20 +312,22 @@ class FileSending:
             self._line.emit(events.Progress(bytes=durable, total=total, rate=rate))
 
     def _take_results(self, results: list[wire.FileResult]) -> None:
-        entries = self._manifest.entries
+        manifest = self._manifest
         for result in results:
-            known = result.file < len(entries) and (
-                # Of a folder that was simply taken there is nothing to say.
-                entries[result.file].kind != "directory" or result.outcome not in STORED or bool(result.text)
-            )
-            demand(self._accepted and known and not self._reported[result.file], "a result that cannot be")
-            self._reported[result.file] = 1
-            self._due -= entries[result.file].kind != "directory"
-            self._results.put(result.file, result.outcome, result.text)
+            first, end = result.file, result.file + result.files
+            folders = manifest.letters.count(b"d", first, end)
+            # Of a folder that was simply taken there is nothing to say.
+            fits = not folders or result.outcome not in STORED or bool(result.text)
+            new = end <= len(manifest) and not any(self._reported[first:end])
+            demand(self._accepted and fits and new, "a result that cannot be")
+            self._reported[first:end] = b"\1" * result.files
+            self._due -= result.files - folders
+            for index in range(first, end) if result.outcome != "received" or result.text else ():
+                self._results.put(index, result.outcome, result.text)
             if result.outcome in STORED:
-                self._stored_bytes += entries[result.file].size
+                self._stored_bytes += manifest.start(end) - manifest.start(first)
             if result.blake3 is not None:
-                self._results.put_hash(result.file, result.blake3)
+                self._results.put_hashes(first, result.blake3)
 
 
 class _FileGone(Exception):

@@ -114,6 +114,10 @@ class Link:
         """Raises: ConnectionLostError, also after the last word."""
         self._send(lambda: self._channel.send_frame(wire.DATA, frame, length))
 
+    def send_compressed(self, payload: bytes) -> None:
+        """Raises: ConnectionLostError, also after the last word."""
+        self._send(lambda: self._channel.send(wire.COMPRESSED, payload))
+
     def allow_unsent(self, count: int) -> None:
         """How many bytes the system may hold that it has not sent yet, on the connection there is now."""
         allow_unsent(self._channel.sock, count)

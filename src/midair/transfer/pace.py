@@ -6,7 +6,7 @@ from collections import deque
 
 __all__ = ["MAX_DATA_BYTES", "EventPace", "FrameSizer", "RateLimit", "RateMeter", "UnsentBytes"]
 
-MAX_DATA_BYTES = (1 << 20) - 4096
+MAX_DATA_BYTES = (2 << 20) - 4096
 """Content in one DATA record: with the offset in front it still fits, and reads of a file stay aligned to pages."""
 _MIN_DATA_BYTES = 64 << 10
 
@@ -47,7 +47,7 @@ class FrameSizer:
 
     Large records are fast, 1 MiB about twice as fast as 64 KiB; but a record is all or nothing, so on a slow path
     pings, requests and a cancellation would wait behind it. They wait 5 to 30 ms, down to 2 MB/s: records of 64 KiB at
-    100 Mbit/s, of 1 MiB from 1 Gbit/s on.
+    100 Mbit/s, of 1 MiB at 1 Gbit/s, of 2 MiB from 2 Gbit/s on.
     """
 
     def __init__(self) -> None:

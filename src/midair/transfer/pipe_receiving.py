@@ -73,8 +73,7 @@ class PipeReceiving(InOrder):
             withdrawn=lambda: not self._line.alive(),
         )
 
-    def take_data(self, payload: memoryview) -> None:
-        position, data = wire.decode_data(payload)
+    def take_data(self, position: int, data: memoryview) -> None:
         scheduler, ongoing = self._at_work()
         with self._lock:
             scheduler.received(position, len(data))

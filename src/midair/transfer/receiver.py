@@ -28,6 +28,7 @@ from midair.errors import (
 )
 from midair.transfer import wire
 from midair.transfer.clashes import Clash, Resolution, Resolve
+from midair.transfer.compression import decompress
 from midair.transfer.destination import Destination, Pipe
 from midair.transfer.failures import from_peer, telling
 from midair.transfer.file_receiving import FileReceiving
@@ -55,12 +56,14 @@ class Receiver:
         resolve: Resolve | None = None,
         limits: LinkLimits | None = None,
         hashed: bool = True,
+        each_file: bool = True,
     ) -> None:
         """``accept`` is called in a thread of its own, before anything is written, and may take its time; so is
         ``resolve``, for each thing of another kind or content that has a name of the offer. With None for it such an
         offer is refused. When the transfer ends meanwhile the answer is not waited for; ``offer.withdrawn()`` tells it.
 
-        Files are ``hashed`` as they cross only if both sides want that.
+        Files are ``hashed`` as they cross only if both sides want that. What became of ``each_file`` is told at the
+        end, or only of those that are not simply there.
         """
         self._destination = destination
         self._hashed = hashed
@@ -75,7 +78,7 @@ class Receiver:
         self._answered = False
         self._worker: threading.Thread | None = None
         self._wake = threading.Event()
-        self._line = Line(link=self._link, emit=on_event, wake=self._wake, alive=self._alive)
+        self._line = Line(link=self._link, emit=on_event, wake=self._wake, alive=self._alive, each_file=each_file)
         self._offer = OfferReader()
         self._receiving: Receiving | None = None
         self._bye = False
@@ -122,7 +125,9 @@ class Receiver:
 
     def _take(self, received: Received) -> None:
         if received.type == wire.DATA:
-            self._at_work().take_data(received.payload)
+            self._at_work().take_data(*wire.decode_data(received.payload))
+        elif received.type == wire.COMPRESSED:
+            self._at_work().take_data(*decompress(received.payload))
         elif received.type == wire.MANIFEST:
             self._link.moved()
             manifest = self._offer.take_manifest(received.payload)

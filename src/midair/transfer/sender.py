@@ -6,6 +6,7 @@ whatever ends the transfer is settled under a condition, the first to come wins,
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 
@@ -19,6 +20,7 @@ from midair.errors import (
     RemoteProtocolError,
 )
 from midair.transfer import wire
+from midair.transfer.background import in_background
 from midair.transfer.failures import from_peer, telling
 from midair.transfer.file_sending import FileSending
 from midair.transfer.link import Link, LinkLimits
@@ -43,12 +45,19 @@ class Sender:
         *,
         limits: LinkLimits | None = None,
         limit_rate: float | None = None,
+        background: bool = False,
         hashed: bool = True,
+        compress: bool = True,
+        each_file: bool = True,
     ) -> None:
-        """``limit_rate`` is in bytes of content a second; None is as fast as it goes. Files are ``hashed`` as they
-        cross only if both sides want that."""
+        """``limit_rate`` is in bytes of content a second; None is as fast as it goes. In the ``background`` it gives
+        way to other traffic. Files are ``hashed`` as they cross only if both sides want that. Content may be sent
+        ``compress``ed where the path is what is waited for, and where it gets smaller. What became of ``each_file`` is
+        told at the end, or only of those that are not simply there."""
         self._on_event = on_event
+        self._each_file = each_file
         self._link = Link(channel, limits, on_quiet=self._quiet)
+        self._in_background = in_background(channel) if background else contextlib.nullcontext()
         self._changed = threading.Condition()
         self._verdict: BaseException | None = None
         self._peer_said_last = False
@@ -56,6 +65,7 @@ class Sender:
         line = Line(
             link=self._link,
             emit=on_event,
+            compress=compress,
             rate_limit=None if limit_rate is None else RateLimit(limit_rate),
             changed=self._changed,
             ended=self._ended,
@@ -85,8 +95,9 @@ class Sender:
         reader.start()
         broken: ConnectionLostError | None = None
         try:
-            self._sending.offer()
-            self._sending.serve()
+            with self._in_background:
+                self._sending.offer()
+                self._sending.serve()
         except ConnectionLostError as error:
             # The receiver's last word may still be on its way to the other thread, and says more.
             broken = error
@@ -101,7 +112,7 @@ class Sender:
             assert self._verdict is not None
             raise self._verdict
         outcome = self.outcome
-        for event in finished_events(outcome.files):
+        for event in finished_events(outcome.files, each=self._each_file):
             self._on_event(event)
         return outcome
 

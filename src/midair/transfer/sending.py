@@ -24,6 +24,8 @@ class Line:
     link: Link
     emit: events.Listener
     rate_limit: RateLimit | None
+    compress: bool
+    """Whether content may be."""
     changed: threading.Condition
     """Notified when the transfer has ended; what is sent may use it for what the receiver says, too."""
     ended: Callable[[], bool]

@@ -71,8 +71,7 @@ class StreamReceiving(InOrder):
             return PipeSink(self._destination.descriptor)
         return FileSink(self._destination.path, self._stream.name, self._id)
 
-    def take_data(self, payload: memoryview) -> None:
-        position, data = wire.decode_data(payload)
+    def take_data(self, position: int, data: memoryview) -> None:
         if not self.begun or self._end is not None or self._ongoing is None:
             raise RemoteProtocolError("the sender sent content that was not asked for")
         if position != self._ongoing.outlet.taken:

@@ -11,7 +11,8 @@ from midair.transfer import wire
 from midair.transfer.manifest import Entry
 from midair.transfer.names import escape
 from midair.transfer.outcome import FileOutcomes, Outcome, Results
-from midair.transfer.pace import EventPace, FrameSizer, RateMeter
+from midair.transfer.outflow import Outflow
+from midair.transfer.pace import EventPace, RateMeter
 from midair.transfer.sending import Line, demand
 from midair.transfer.stream import Stream
 
@@ -29,9 +30,8 @@ class StreamSending:
         """Where the receiver wants to go on; None as long as it has not accepted."""
         self._said_end = False
         self._result: wire.FileResult | None = None
-        self._crossed = 0
+        self._outflow = Outflow(line)
         self._hashed_before = stream.bytes_hashed
-        self._sizer = FrameSizer()
         self._meter: RateMeter | None = None
         self._pace = EventPace()
 
@@ -40,7 +40,8 @@ class StreamSending:
         return Outcome(
             bytes_total=end,
             bytes_committed=end if finished else 0,
-            bytes_crossed=self._crossed,
+            bytes_crossed=self._outflow.crossed,
+            bytes_saved=self._outflow.saved,
             bytes_hashed=end - self._hashed_before,
             committed=finished,
             files=self._files(end) if finished else FileOutcomes(),
@@ -89,26 +90,18 @@ class StreamSending:
             self._line.check()
 
     def _send_all(self, position: int) -> None:
-        stream, limit = self._stream, self._line.rate_limit
+        stream, outflow = self._stream, self._outflow
         stream.start(self._notify)
-        frame = self._link.new_frame()
         while True:
             self._wait(lambda: stream.held[1] > position or stream.over)  # noqa: B023 (called at once)
             over = stream.over
-            size = self._sizer.size if limit is None else min(self._sizer.size, limit.piece)
-            count = stream.copy_into(frame.payload[wire.DATA_HEADER_BYTES :][:size], position)
+            count = stream.copy_into(outflow.content[: outflow.size], position)
             if not count:
                 if over:
                     break
                 continue
-            wire.encode_data_header_into(frame.payload, position)
-            began = time.monotonic()
-            self._link.send_data(frame, wire.DATA_HEADER_BYTES + count)
-            self._sizer.sent(count, time.monotonic() - began)
+            outflow.send(position, count)
             position += count
-            self._crossed += count
-            if limit is not None:
-                self._line.pause(limit.spend(count, time.monotonic()))
         self._said_end = True
         self._link.send(wire.StreamEnd(total=position, blake3=stream.blake3))
 
