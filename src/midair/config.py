@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -37,6 +38,8 @@ _PROXY_PORTS: dict[ProxyScheme, int] = {"socks5": 1080, "http": 80}
 """RFC 1928 3, and HTTP's own."""
 _PROXY_SCHEMES: dict[str, ProxyScheme] = {"socks5": "socks5", "socks5h": "socks5", "socks": "socks5", "http": "http"}
 """curl's ``h`` asks the proxy to look names up, which it always does here."""
+MAX_SECRET_BYTES = 255
+"""Of a private server's secret."""
 _MAX_CREDENTIAL_BYTES = 255
 """A name or a password: RFC 1929 2 has one byte for the length."""
 
@@ -111,37 +114,57 @@ class ServerURL:
     port: int
     proxy: ProxyURL | None = None
     """Through which it is reached. Where there is one, the other side is reached by the relay only."""
+    secret: str = field(default="", repr=False)
+    """What a private server asks for; empty where there is none. ``str`` leaves it out, so that it is never shown."""
 
     @classmethod
     def parse(cls, text: str) -> ServerURL:
         """From what a person types; ``host`` and ``host:port`` alone mean ws://, the default port where none is given.
+        A secret stands before the host: ``ws://:SECRET@host``.
 
-        Raises: UsageError.
+        Raises: UsageError, in which nothing stands that could be a secret.
         """
         url = text.strip() if "://" in text else f"ws://{text.strip()}"
+        shown = repr(text.strip().rpartition("@")[2])[:200]
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
+            secret = unquote(parts.password or parts.username or "", errors="strict")
         except ValueError as error:
-            raise UsageError(f"{text[:200]!r} is not a server address: {error}") from error
+            raise UsageError(f"{shown} is not a server address: {_reason(error)}") from None
         if parts.scheme not in ("ws", "wss") or not host:
             raise UsageError(
-                f"{text[:200]!r} is not a server address",
+                f"{shown} is not a server address",
                 hint="Write it as ws://HOST:PORT, or wss://HOST:PORT with TLS.",
             )
-        if parts.path not in ("", "/", "/v1", "/v1/") or parts.query or parts.fragment or parts.username:
-            raise UsageError(f"{text[:200]!r}: a server address is only ws://HOST:PORT")
+        if parts.path not in ("", "/", "/v1", "/v1/") or parts.query or parts.fragment:
+            raise UsageError(
+                f"{shown}: a server address is only ws://HOST:PORT",
+                hint="In a secret before it, @ : / # ? are %40 %3A %2F %23 %3F.",
+            )
+        if len(secret.encode()) > MAX_SECRET_BYTES or not (secret.isprintable() and secret.isascii()):
+            raise UsageError(f"{shown}: the secret before it is too long, or has characters that are not ASCII")
         default = 443 if parts.scheme == "wss" else DEFAULT_PORT
-        return cls(secure=parts.scheme == "wss", host=host, port=default if port is None else port)
+        return cls(secure=parts.scheme == "wss", host=host, port=default if port is None else port, secret=secret)
 
     @property
     def mailbox_url(self) -> str:
         """The WebSocket of the mailbox protocol."""
         return f"{self}/v1"
 
+    @property
+    def authorization(self) -> str | None:
+        """The header of that name with the secret, as a password without a user (RFC 7617); None: there is none."""
+        return f"Basic {b64encode(b':' + self.secret.encode()).decode()}" if self.secret else None
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'wss' if self.secure else 'ws'}://{host}:{self.port}"
+
+
+def _reason(error: ValueError) -> str:
+    """Of the standard library's words those that quote nothing."""
+    return "its port is no number up to 65535" if "port" in str(error).lower() else "it cannot be understood"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +180,9 @@ class TraversalOptions:
     port that is free. Where a NAT changes ports, some more are dialled from, and the system chooses these."""
     port_mapping: bool = True
     """Ask the home router for a port (PCP, NAT-PMP, UPnP IGD)."""
+    check_file: str = ""
+    """Where NAT checks leave what they find (:mod:`midair.nat.check.memory`): it is told to the peer, and both plan
+    with it. Empty: nothing is kept."""
     head_start: float = 2.0
     """Seconds from the agreed start until an authenticated relay leg is used for good. One SYN retransmission (1 s)
     fits in."""

@@ -18,11 +18,14 @@ from midair import events
 from midair.config import ServerURL, TraversalOptions
 from midair.endpoint import Endpoint, Family
 from midair.errors import NoPathError, UsageError
+from midair.nat.check.report import Allocation, NatReport, Opening
 from midair.nat.mapping import Gateway, PortMapping, Protocol
+from midair.nat.told import Known, understand
 from midair.port import LocalPort, PortUnavailableError, source_address
 from midair.traversal import PathResult, connect_peers, gathering, mapped_port, runner
 from midair.traversal.candidates import CandidateType
 from midair.traversal.gathering import Gathered, gather
+from midair.traversal.knowledge import Earlier
 from midair.traversal.result import Leftovers
 from midair.traversal.runner import _open_port
 
@@ -126,11 +129,14 @@ async def gathered(
     *,
     port_mapping: bool = True,
     families: tuple[Family, ...] = (4, 6),
+    earlier: Sequence[Earlier] = (),
     on_event: events.Listener = ignore,
 ) -> tuple[Gathered, Leftovers]:
     leftovers = Leftovers()
     leftovers.ports.append(LocalPort.open(families=families))
-    found = await gather(leftovers.ports[0], server, wait=2.0, port_mapping=port_mapping, on_event=on_event)
+    found = await gather(
+        leftovers.ports[0], server, wait=2.0, port_mapping=port_mapping, earlier=earlier, on_event=on_event
+    )
     leftovers.ports += found.fan
     leftovers.mapped = found.mapped
     return found, leftovers
@@ -215,6 +221,24 @@ async def test_where_the_nat_changes_ports_the_router_has_its_quarter_of_a_secon
     started = time.monotonic()
     _, leftovers = await gathered()
     assert time.monotonic() - started > 0.2
+    await leftovers.close()
+
+
+@pytest.mark.parametrize(
+    ("opening", "waited_for"), [(Opening.NOT_OFFERED, False), (Opening.REFUSED, False), (Opening.OPENED, True)]
+)
+async def test_a_router_that_is_known_to_open_nothing_is_asked_and_not_waited_for(
+    opening: Opening, waited_for: bool, router: Router, reflector: Callable[[Ask], None]
+) -> None:
+    reflector(answers)
+    router.answers.clear()
+    known = Known(report=NatReport(family=4, allocation=Allocation.RANDOM), opening=opening)
+    here = {str(each.address) for each in gathering.host_endpoints(1, (4,), loopback=False)}
+    started = time.monotonic()
+    found, leftovers = await gathered(earlier=[(each, str(REFLEXIVE.address), known) for each in here])
+    assert (time.monotonic() - started > 0.2) == waited_for
+    assert len(router.asked) == 1
+    assert understand(found.reports[0]).opening is opening
     await leftovers.close()
 
 

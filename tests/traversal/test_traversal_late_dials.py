@@ -10,7 +10,7 @@ import pytest
 from midair.endpoint import Endpoint
 from midair.nat.forecast import FAN_MAX, FIRST_PORT, Forecast, seen_band
 from midair.traversal.agent import LateDial
-from midair.traversal.late_dials import COVERAGE_AFTER, COVERED_TWICE_MAX, SPARE, TURN, late_dials
+from midair.traversal.late_dials import COVERED_TWICE_MAX, SPARE, TURN, TURNS_AFTER, late_dials
 from midair.traversal.sync import VERSION, Description
 
 OUTSIDE = Endpoint.parse("203.0.113.2:6000")
@@ -28,14 +28,14 @@ def dials(ours: Description, theirs: Description) -> tuple[LateDial, ...]:
 
 def test_of_each_pair_of_ports_one_dials_first_and_the_other_a_turn_later() -> None:
     assert dials(side(spare=5001), side(spare=6001)) == (
-        LateDial(Endpoint.parse("203.0.113.2:6001"), 0, COVERAGE_AFTER),
-        LateDial(OUTSIDE, SPARE, COVERAGE_AFTER + TURN),
+        LateDial(Endpoint.parse("203.0.113.2:6001"), 0, TURNS_AFTER),
+        LateDial(OUTSIDE, SPARE, TURNS_AFTER + TURN),
     )
 
 
 def test_a_peer_without_a_spare_port_is_only_dialled_from_ours() -> None:
-    assert dials(side(spare=5001), side()) == (LateDial(OUTSIDE, SPARE, COVERAGE_AFTER + TURN),)
-    assert dials(side(), side(spare=6001)) == (LateDial(Endpoint.parse("203.0.113.2:6001"), 0, COVERAGE_AFTER),)
+    assert dials(side(spare=5001), side()) == (LateDial(OUTSIDE, SPARE, TURNS_AFTER + TURN),)
+    assert dials(side(), side(spare=6001)) == (LateDial(Endpoint.parse("203.0.113.2:6001"), 0, TURNS_AFTER),)
     assert dials(side(), side()) == ()
 
 

@@ -179,8 +179,8 @@ def test_without_an_outside_endpoint_nothing_is_covered() -> None:
 def test_what_is_known_of_the_nats_is_said_in_words() -> None:
     notes = plan(ours=COUNTING, theirs=Forecast(low=1024, high=65535)).notes
     assert notes == (
-        "our NAT counts ports up by 2",
-        "the other side's NAT takes a random port, out of about 64,512, for each connection",
+        "your side: its NAT counts ports up by 2",
+        "their side: every connection gets a random port, out of about 64,512",
     )
 
 

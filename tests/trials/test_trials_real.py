@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from midair.config import TraversalOptions
+from midair.endpoint import Endpoint
 from midair.lab import Lab
+from midair.nat.check.memory import remember
+from midair.nat.check.report import NatReport, Opening, YesNo
+from midair.traversal.late_dials import TURN, TURNS_AFTER
 from midair.trials.real import connect_all, serving
 from midair.trials.result import PairResult
 
@@ -24,12 +31,30 @@ def test_pairs_that_keep_ports_are_direct_in_six_one_way_delays() -> None:
     for result in connected("drop x drop", "rst x rst", "kernel:masquerade-drop x kernel:masquerade-reject-icmp"):
         assert result.direct, result
         assert result.a.seconds == pytest.approx(0.3, abs=0.1)
+        for side in (result.a, result.b):
+            assert side.authenticated_seconds is not None
+            assert side.described_authenticated_seconds is not None
+            assert side.authenticated_seconds < side.seconds - 0.04, "agreeing takes a one-way delay more, or two"
+            assert side.described_authenticated_seconds > side.authenticated_seconds
 
 
 def test_nats_that_refuse_crossing_syns_are_met_by_dialling_in_turns_and_at_the_spare_port() -> None:
     for result in connected("no-simopen-rst x strict", "exposed,simultaneous-open=drops x no-simopen"):
         assert result.direct, result
-        assert 0.75 < result.a.seconds < 2.5
+        assert TURNS_AFTER < result.a.seconds < 2.5
+
+
+def test_a_nat_known_to_refuse_crossing_syns_is_met_sooner(tmp_path: Path) -> None:
+    """The reports of an earlier check travel to the peer: one side has one, and both begin the turns at once."""
+    pair = "no-simopen-rst x strict"
+    (before,) = connected(pair)
+    seen = [json.loads(line.split(" ", 1)[1]) for line in before.a.story if '"mapped":' in line]
+    local, mapped = (Endpoint.parse(seen[0][name]) for name in ("local", "mapped"))
+    report = NatReport(family=4, local=local, mapped=mapped, simultaneous_open=YesNo.NO)
+    remember(tmp_path / "networks.json", [(report, Opening.NOT_OFFERED)])
+    (after,) = connected(pair, options=TraversalOptions(check_file=str(tmp_path / "networks.json")))
+    assert after.direct, after
+    assert TURN < after.a.seconds < before.a.seconds - TURNS_AFTER / 2
 
 
 def test_a_router_that_has_passed_on_the_first_syn_of_a_counting_nat_keeps_our_port_for_the_others() -> None:

@@ -30,7 +30,8 @@ def check_command(*, server: str | None, as_json: bool, **policies: Any) -> int:
     there is a proxy, past which nothing can be, and the server is reached through it."""
     from midair.cli.check_report import survey_as_json, survey_as_text
     from midair.cli.policies import Policies
-    from midair.cli.settings import server_from
+    from midair.cli.settings import check_path, server_from
+    from midair.nat.check.memory import remember
 
     try:
         chosen = Policies(**policies)
@@ -50,6 +51,7 @@ def check_command(*, server: str | None, as_json: bool, **policies: Any) -> int:
             raise ServerUnreachableError(f"{url}: {'; '.join(found.troubles)}")
     except MidairError as error:
         return fail(error)
+    remember(check_path(), [(each, found.opening(each)) for each in found.networks])
     click.echo(json.dumps(survey_as_json(found)) if as_json else survey_as_text(found))
     return 0
 

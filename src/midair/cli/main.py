@@ -13,7 +13,7 @@ import click
 
 from midair.cli.importing import importing
 from midair.cli.lab_commands import lab
-from midair.cli.options import Rate, Sectioned, check_options, demo_options, transfer_options
+from midair.cli.options import Rate, Sectioned, check_options, congestion_options, demo_options, transfer_options
 from midair.cli.serve_options import serve_options
 
 __all__ = ["main"]
@@ -58,6 +58,7 @@ def midair() -> None:
 @click.option("--name", metavar="NAME", help="What stdin is to be called where it becomes a file.  [default: stdin]")
 @click.option("--code", metavar="CODE", envvar="MIDAIR_CODE", help="Use this code instead of a new one.")
 @click.option("--limit-rate", type=Rate(), metavar="RATE", help="Bytes a second at most, such as 500K or 2M.")
+@congestion_options
 @transfer_options
 def send(paths: tuple[str, ...], **options: Any) -> None:
     """Send files and folders; or with -, as it comes, what is written to stdin. (alias: tx)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Rate", "Sectioned", "check_options", "demo_options", "transfer_options"]
+__all__ = ["Rate", "Sectioned", "check_options", "congestion_options", "demo_options", "transfer_options"]
 
 
 class Rate(click.ParamType[float]):
@@ -65,6 +65,30 @@ def transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--debug", is_flag=True, help="Log everything on stderr. Shows addresses."),
     ]
     return _all_of([*own, _server, *_paths, *_families, _port, _portmap, _proxy], command)
+
+
+def congestion_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Of ``send``: what counts for whoever sends the content."""
+    own: list[_Option] = [
+        click.option(
+            "--compress/--no-compress",
+            default=None,
+            help="Whether content may be compressed on its way (zstd), where the path is slow enough and the content "
+            "gets smaller.  [default: it may]",
+        ),
+        click.option(
+            "--background/--no-background",
+            default=None,
+            help="Give way to all other traffic: fast where the line is free, next to nothing where it is not.",
+        ),
+        click.option(
+            "--cc",
+            metavar="NAME",
+            help="The congestion control (TCP_CONGESTION), of those the system has.  [default: the system's; bbr in "
+            "the place of cubic or reno where it allows that]",
+        ),
+    ]
+    return _all_of(own, command)
 
 
 def check_options(command: Callable[..., Any]) -> Callable[..., Any]:

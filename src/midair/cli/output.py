@@ -286,7 +286,9 @@ def describe(event: events.Event, kind: events.OfferKind) -> list[str]:
         case events.Done(ok=True):
             there = event.outcomes.get("identical", 0)
             already = f"; {count_text(there, 0)} {'was' if there == 1 else 'were'} there already" if there else ""
-            return [f"Done: {size_text(event.bytes)}, verified and {_TAKEN[kind]} by the receiver{already}."]
+            sent = event.bytes_sent - event.bytes_saved
+            less = f"; sent as {size_text(sent)}, compressed" if event.bytes_saved else ""
+            return [f"Done: {size_text(event.bytes)}, verified and {_TAKEN[kind]} by the receiver{already}{less}."]
         case _:
             return []
 

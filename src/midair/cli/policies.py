@@ -12,8 +12,9 @@ from midair.cli.settings import Setting, find_setting
 from midair.config import PathPolicy, ServerURL, TraversalOptions
 from midair.endpoint import Family
 from midair.errors import NoPathError, UsageError
+from midair.port import check_congestion_control
 
-__all__ = ["Policies", "add_help"]
+__all__ = ["Policies", "add_help", "find_congestion_control", "gives_way", "may_compress"]
 
 _PATHS: dict[str, PathPolicy] = {"auto": "auto", "direct": "direct", "relay": "relay"}
 _FAMILIES: dict[str, tuple[Family, ...]] = {"4": (4,), "6": (6,), "both": (4, 6)}
@@ -53,8 +54,7 @@ class Policies:
 
     def mapping(self) -> bool:
         """Whether the home router may be asked for a port. Raises: UsageError."""
-        option = None if self.portmap is None else "yes" if self.portmap else "no"
-        found = _one_of(_YES_OR_NO, find_setting("portmap", option))
+        found = _yes_or_no("portmap", self.portmap)
         return True if found is None else found
 
     def _policy(self) -> PathPolicy:
@@ -85,6 +85,29 @@ class Policies:
         return low if low == high else (low, high)
 
 
+def find_congestion_control(option: str | None) -> str | None:
+    """The one that a person has named anywhere. Raises: UsageError, which says what there is, when it cannot be had."""
+    setting = find_setting("cc", option)
+    if setting is None:
+        return None
+    name = setting.text.strip()
+    try:
+        check_congestion_control(name)
+    except UsageError as error:
+        raise UsageError(f"{setting.source}: {error.message}", hint=error.hint) from None
+    return name
+
+
+def may_compress(option: bool | None) -> bool:
+    """Whether content may be compressed on its way. Raises: UsageError."""
+    return _yes_or_no("compress", option) is not False
+
+
+def gives_way(option: bool | None) -> bool:
+    """Whether everybody else's traffic is to go first. Raises: UsageError."""
+    return bool(_yes_or_no("background", option))
+
+
 def add_help(error: NoPathError, policy: PathPolicy) -> None:
     """What a person can do about it, in the command line's words."""
     if error.hint:
@@ -98,6 +121,12 @@ def add_help(error: NoPathError, policy: PathPolicy) -> None:
         error.hint = "Without --relay-only a direct connection would have been tried as well."
     else:
         error.hint = "`midair check` tells what the network here does to a connection."
+
+
+def _yes_or_no(name: str, option: bool | None) -> bool | None:
+    """None when nothing was said. Raises: UsageError."""
+    found: bool | None = _one_of(_YES_OR_NO, find_setting(name, None if option is None else ("no", "yes")[option]))
+    return found
 
 
 def _one_of(values: dict[str, Any], setting: Setting | None) -> Any:

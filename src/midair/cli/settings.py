@@ -10,9 +10,12 @@ from pathlib import Path
 from midair.config import ServerURL
 from midair.errors import UsageError
 
-__all__ = ["AS_IF_NOTHING_WAS_SET", "Setting", "config_path", "find_setting", "server_from"]
+__all__ = ["AS_IF_NOTHING_WAS_SET", "Setting", "check_path", "config_path", "find_setting", "server_from"]
 
 _KNOWN: dict[str, tuple[type, ...]] = {
+    "background": (bool,),
+    "cc": (str,),
+    "compress": (bool,),
     "ip": (str, int),
     "path": (str,),
     "port": (str, int),
@@ -24,6 +27,8 @@ _KNOWN: dict[str, tuple[type, ...]] = {
 
 
 AS_IF_NOTHING_WAS_SET = {
+    "MIDAIR_BACKGROUND": "no",
+    "MIDAIR_COMPRESS": "yes",
     "MIDAIR_IP": "both",
     "MIDAIR_PATH": "auto",
     "MIDAIR_PORT": "0",
@@ -63,13 +68,28 @@ def config_path() -> Path:
     return platformdirs.user_config_path("midair") / "config.toml"
 
 
+def check_path() -> Path:
+    """Where `midair check` leaves what it finds for the transfers that follow, in the system's folder for caches."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("midair") / "networks.json"
+
+
 def server_from(option: str | None) -> ServerURL | None:
     """The server named by option, environment or file, else None.
 
     Raises: UsageError for a file or an address that cannot be understood.
     """
     setting = find_setting("server", option or None)
-    return None if setting is None else ServerURL.parse(setting.text)
+    if setting is None:
+        return None
+    url = ServerURL.parse(setting.text)
+    if url.secret and option and option != os.environ.get("MIDAIR_SERVER"):
+        raise UsageError(
+            "a secret in a command line is seen by everybody on this computer",
+            hint=f"Put the server with its secret into MIDAIR_SERVER, or into {config_path()}.",
+        )
+    return url
 
 
 def _read_file(path: Path) -> dict[str, str]:
@@ -86,6 +106,6 @@ def _read_file(path: Path) -> dict[str, str]:
         )
     for name, value in settings.items():
         if type(value) not in _KNOWN[name]:
-            wanted = {"server": 'text, such as "ws://example.org:7420"', "portmap": "true or false"}
-            raise UsageError(f"{path}: {name} must be {wanted.get(name, 'text in quotes')}")
+            wanted = 'text, such as "ws://example.org:7420"' if name == "server" else "text in quotes"
+            raise UsageError(f"{path}: {name} must be {'true or false' if bool in _KNOWN[name] else wanted}")
     return {name: ("no", "yes")[value] if isinstance(value, bool) else str(value) for name, value in settings.items()}

@@ -10,14 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from midair.cli.ending import configure_logging, fail
 from midair.cli.output import Reporter, choose_reporter
-from midair.cli.policies import Policies, add_help
-from midair.cli.settings import config_path, server_from
+from midair.cli.policies import Policies, add_help, find_congestion_control, gives_way, may_compress
+from midair.cli.settings import check_path, config_path, server_from
 from midair.config import DEFAULT_PORT, ServerURL, TraversalOptions
 from midair.errors import CancelledByUserError, MidairError, NoPathError, TerminatedError, UsageError
 from midair.rendezvous import parse_code
@@ -51,6 +51,9 @@ def send_command(
     code: str | None,
     server: str | None,
     limit_rate: float | None,
+    cc: str | None,
+    background: bool | None,
+    compress: bool | None,
     hashed: bool,
     **options: Any,
 ) -> int:
@@ -61,6 +64,8 @@ def send_command(
         wanted = None if code is None else parse_code(code)[1]
         source = _what_to_send(paths, text, name)
         named = _way_to(server, run.policies)
+        congestion_control, behind = find_congestion_control(cc), gives_way(background)
+        compressing = may_compress(compress)
 
         async def work() -> None:
             async with _meeting_point(named) as (ours, theirs):
@@ -73,7 +78,11 @@ def send_command(
                     traversal=run.traversal,
                     rejoin=run.rejoin,
                     limit_rate=limit_rate,
+                    congestion_control=congestion_control,
+                    background=behind,
                     hashed=hashed,
+                    compress=compressing,
+                    each_file=bool(options["as_json"]),
                 )
                 run.summary = session.summary
                 await session.run()
@@ -145,6 +154,7 @@ def receive_command(
                 resolve=person.resolves,
                 wait=wait,
                 hashed=hashed,
+                each_file=bool(options["as_json"]),
                 on_event=run.reporter,
                 traversal=run.traversal,
                 rejoin=run.rejoin,
@@ -174,7 +184,7 @@ def _execute(
     run = _Run(reporter, Policies(**policies), TraversalOptions(), rejoin)
     failure: MidairError | None = None
     try:
-        run.traversal = run.policies.traversal()
+        run.traversal = replace(run.policies.traversal(), check_file=str(check_path()))
         asyncio.run(_interruptible(prepare(run)()))
     except MidairError as error:
         failure = error

@@ -45,7 +45,7 @@ WANTED = 0.995
 _WIDENED_BY = 0.25
 """Of the spread of a sample, on each side: a fresh draw falls between the extremes of n others only (n-1)/(n+1) of the
 time."""
-_WHOLE_RANGE = 16384
+WHOLE_RANGE = 16384
 """A sample as wide as this is of the whole range."""
 _STEP_MAX = 64
 _SEQUENTIAL_SLACK = 48
@@ -101,7 +101,7 @@ def forecast(samples: Sequence[tuple[int, int]]) -> Forecast | None:
     low, high = ordered[0], ordered[-1]
     margin = int((high - low) * _WIDENED_BY) + 1
     first = min(FIRST_PORT, low)
-    if high - low >= _WHOLE_RANGE:
+    if high - low >= WHOLE_RANGE:
         return Forecast(low=first, high=LAST_PORT)
     return Forecast(low=max(first, low - margin), high=min(LAST_PORT, high + margin))
 
@@ -135,7 +135,7 @@ def seen_band(expected: Forecast) -> range:
     """The part of a band, not of a count, between the extremes of what was seen: a port that is certain to be of the
     band is hit as often as any other of it."""
     width = expected.high - expected.low
-    margin = int(width * _WIDENED_BY / (1 + 2 * _WIDENED_BY)) if width < _WHOLE_RANGE else 0
+    margin = int(width * _WIDENED_BY / (1 + 2 * _WIDENED_BY)) if width < WHOLE_RANGE else 0
     return range(max(expected.low + margin, FIRST_PORT), expected.high - margin + 1)
 
 

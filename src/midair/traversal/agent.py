@@ -19,11 +19,15 @@ start is over and no answer is awaited, and says so by the nomination, which is 
 chosen. The search for a direct connection goes on by the rules above until there is one, or the deadline; its
 nomination says that the relay was used before, and when it overtakes the relay's, the answer waits for that. A direct
 connection that dies under the answer does no harm then: only the controlling side moves by itself.
+
+A relay that breaks before it was used is not coming back in this attempt. Who can meet the peer again does not wait for
+a direct connection to the end then, but only as long as most of them take.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from itertools import count
 
@@ -98,6 +102,8 @@ class Plan:
     """Seconds until it all has failed; ACK_SECONDS more while an answer is out."""
     moving: bool = False
     """What begins on the relay can go on on a direct connection."""
+    without_relay: float = float("inf")
+    """Seconds direct connections have once the relay, which was ready, has broken before it was used."""
     why_not: str = ""
     """Where ``direct`` or ``relay`` is False: why, for a person."""
     notes: tuple[str, ...] = ()
@@ -124,8 +130,9 @@ class Agent:
         self._in_use: str | None = None
         self._begun = False
         """The controlling side has begun on the relay, whether we have heard so there or not."""
-        self._nominated_at = 0.0
+        self._nominated_at = -math.inf
         self._relay_trouble = "" if plan.relay else (plan.why_not or "it was not allowed")
+        self._relay_broke_at: float | None = None
         self._dial_count = 0
         self._strangers = 0
 
@@ -179,8 +186,10 @@ class Agent:
                 if self._decided or not self._plan.relay:
                     return [Retire(key)]
                 self._attempts[key] = Attempt(id=key, how="relay", remote=None, stage=Stage.READY)
-            case RelayFailed(text=text):
+            case RelayFailed(text=text, broke=broke):
                 self._relay_trouble = text
+                if broke:
+                    self._relay_broke_at = now
             case Nominated(id=key, begun=begun):
                 return self._nominated(key, now, begun=begun)
             case NominationAcked(id=key) | AcknowledgementSent(id=key):
@@ -240,6 +249,7 @@ class Agent:
             self._set_dial(target, target.next_at)
         if attempt.how == "relay":
             self._relay_trouble = "the connection through the relay broke"
+            self._relay_broke_at = now
         if not self._plan.controlling and not self._has_to_begin:
             return [Acknowledge(other) for other in self._nominees()[:1]]
         return []
@@ -265,7 +275,7 @@ class Agent:
 
     def _advance(self, now: float, started: float) -> list[Command]:
         # With an answer still out the peer may have chosen already: giving up now would leave it alone with its choice.
-        overdue = now >= started + self._plan.deadline and not self._awaiting_answer(now)
+        overdue = now >= self._deadline(started) and not self._awaiting_answer(now)
         if overdue and self._in_use is not None:
             return self._stay(self._in_use, now)
         if overdue or self._hopeless():
@@ -275,6 +285,12 @@ class Agent:
             commands += self._dial_due(now, started)
         commands.append(WakeAt(self._next_wake(now, started)))
         return commands
+
+    def _deadline(self, started: float) -> float:
+        deadline = started + self._plan.deadline
+        if self._relay_broke_at is None or self._in_use is not None:
+            return deadline
+        return min(deadline, self._relay_broke_at + self._plan.without_relay)
 
     def _hopeless(self) -> bool:
         # With a listener there is always hope: the peer may be able to dial us.
@@ -308,7 +324,7 @@ class Agent:
         return self._plan.moving and self._plan.direct
 
     def _awaiting_answer(self, now: float) -> bool:
-        return bool(self._nominees()) and now < self._nominated_at + ACK_SECONDS
+        return now < self._nominated_at + ACK_SECONDS and bool(self._nominees())
 
     def _dial_due(self, now: float, started: float) -> list[Command]:
         commands: list[Command] = []
@@ -334,7 +350,7 @@ class Agent:
         while self._due and self._due[0][2].next_at != self._due[0][0]:
             heapq.heappop(self._due)
         times += [at for at, _, _ in self._due[:1]]
-        times.append(started + self._plan.deadline)
+        times.append(self._deadline(started))
         return min(time for time in times if time > now)
 
     # -- the end --
@@ -355,7 +371,8 @@ class Agent:
             strangers_accepted=self._strangers,
             notes=self._plan.notes,
         )
-        return [Fail(reason), *self._retire_all()]
+        broken = self._relay_broke_at is not None and self._plan.without_relay < self._plan.deadline
+        return [Fail(reason, broken=broken), *self._retire_all()]
 
     def _retire_all(self) -> list[Command]:
         others = [key for key, attempt in self._attempts.items() if attempt.stage is not Stage.CHOSEN]

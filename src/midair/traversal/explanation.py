@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from midair.nat.check.report import Allocation, Filtering, Mapping, NatReport, Pooling, Reaction, YesNo
 from midair.nat.forecast import Forecast
+from midair.nat.told import Known
 from midair.traversal.targets import IN_TURNS, Target
 
-__all__ = ["nat_note", "no_path", "why_not_direct"]
+__all__ = ["no_path", "side_note", "why_not_direct"]
 
 _WORDS = {
     "closed": "closed before it proved itself",
@@ -17,6 +19,11 @@ _WORDS = {
     "died": "lost before it was agreed on",
 }
 _MAX_TARGETS_NAMED = 3
+_REACTIONS = {
+    each: "dropped" if each is Reaction.DROP else "refused"
+    for each in Reaction
+    if each not in (Reaction.PASS, Reaction.NOT_MEASURED)
+}
 
 
 def why_not_direct(targets: Sequence[Target], seconds: float, notes: Sequence[str] = ()) -> str:
@@ -35,11 +42,54 @@ def why_not_direct(targets: Sequence[Target], seconds: float, notes: Sequence[st
     return "; ".join(parts)
 
 
-def nat_note(whose: str, expected: Forecast) -> str:
-    """What it means that a NAT does not keep ports."""
-    if expected.step:
-        return f"{whose} NAT counts ports {'up' if expected.step > 0 else 'down'} by {abs(expected.step)}"
-    return f"{whose} NAT takes a random port, out of about {expected.high - expected.low + 1:,}, for each connection"
+def side_note(whose: str, known: Known, expected: Forecast | None) -> str:
+    """What there is before one side, ``your`` or ``their``; empty where nothing is known."""
+    report = known.report
+    stored = [each for each in (_firewall(report), _crossing(report), _filter(report), _pool(report)) if each]
+    words = [each for each in (_ports(report, expected), *stored) if each]
+    if not words:
+        return ""
+    hours = int(known.age // 3600)
+    aged = f" (checked {_times_ago(hours)} ago)" if stored and hours else ""
+    return f"{whose} side: {', '.join(words)}{aged}"
+
+
+def _ports(report: NatReport, expected: Forecast | None) -> str:
+    carrier = " (two NATs in a row)" if (report.nats or 0) > 1 else ""
+    if expected is not None and expected.step:
+        return f"its NAT counts ports {'up' if expected.step > 0 else 'down'} by {abs(expected.step)}{carrier}"
+    if expected is not None:
+        width = expected.high - expected.low + 1
+        return f"every connection gets a random port, out of about {width:,}{carrier}"
+    if report.mapping is Mapping.NONE:
+        return "no NAT"
+    return f"its NAT keeps ports{carrier}" if report.allocation is Allocation.PRESERVING else ""
+
+
+def _firewall(report: NatReport) -> str:
+    return "a firewall lets out to the ports of the web only" if report.only_web is YesNo.YES else ""
+
+
+def _crossing(report: NatReport) -> str:
+    return "connections that cross on the way are refused" if report.simultaneous_open is YesNo.NO else ""
+
+
+def _filter(report: NatReport) -> str:
+    if report.filtering is Filtering.ENDPOINT_INDEPENDENT or report.reaction is Reaction.PASS:
+        return "anybody may dial in"
+    if report.filtering is Filtering.ADDRESS_DEPENDENT:
+        return "only the address that was dialled may answer"
+    if report.filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT:
+        return "only the exact peer may answer"
+    return "" if report.reaction is Reaction.NOT_MEASURED else f"who comes unasked is {_REACTIONS[report.reaction]}"
+
+
+def _pool(report: NatReport) -> str:
+    return "its outside address changes" if report.pooling in (Pooling.ARBITRARY, Pooling.BY_DESTINATION) else ""
+
+
+def _times_ago(hours: int) -> str:
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days"
 
 
 def _in_numbers(dialled: Sequence[Target]) -> list[str]:

@@ -4,11 +4,12 @@ port that the home router gives us for it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 import ifaddr
@@ -17,10 +18,12 @@ from midair import events
 from midair.config import ServerURL
 from midair.endpoint import Endpoint, Family
 from midair.nat.forecast import PROBES, Forecast, forecast
+from midair.nat.told import ToldReport
 from midair.port import LocalPort, PortUnavailableError, resolve
 from midair.port.own_address import is_own_address
 from midair.stun import StunError, request_binding
 from midair.traversal.candidates import Candidate, CandidateType, dialable, priority, select
+from midair.traversal.knowledge import Earlier, our_reports, router_opens_nothing
 from midair.traversal.mapped_port import MappedPort
 from midair.traversal.planning import Network
 
@@ -48,10 +51,19 @@ class Gathered:
     """What is to be expected of the NAT."""
     spare: int = 0
     """The number of the spare port; 0: there is none."""
+    reports: tuple[ToldReport, ...] = ()
+    """What is known of the NATs, from now and from before."""
 
 
 async def gather(
-    port: LocalPort, server: ServerURL | None, *, wait: float, port_mapping: bool = True, on_event: events.Listener
+    port: LocalPort,
+    server: ServerURL | None,
+    *,
+    wait: float,
+    port_mapping: bool = True,
+    earlier: Sequence[Earlier] = (),
+    cut: asyncio.Event | None = None,
+    on_event: events.Listener,
 ) -> Gathered:
     """Candidates for ``port``, after at most ``wait`` seconds; a reflector that fails only leaves its candidate out.
     Without a server there is none.
@@ -59,13 +71,15 @@ async def gather(
     Both families are asked at once, where the server's name has both. Where the NAT has changed the port, a fan of
     ports is opened and asked about as well, which takes two more round trips. With ``port_mapping`` the home router is
     asked for a port meanwhile, unless the server is on this machine, and so perhaps the peer; it is waited for only
-    where the reflector has not helped, or where the NAT changes ports. Cancelling closes everything made here.
+    where the reflector has not helped, or where the NAT changes ports. ``earlier`` is what checks have found: where one
+    is of this network its report is told, and a router that it says opens nothing is not waited for. ``cut`` is set
+    when the reflector cannot answer; then it is waited for no longer. Cancelling closes everything made here.
     """
     seen = _Reflections(on_event)
     loopback = server is not None and server.host == "localhost"
     mapped_port: MappedPort | None = None
     try:
-        async with asyncio.timeout(wait):
+        async with _at_most(wait, cut):
             endpoints = [] if server is None else await resolve(server.host, server.port)
             loopback = any(endpoint.address.is_loopback for endpoint in endpoints[:1])
             if port_mapping and not any(is_own_address(endpoint.address) for endpoint in endpoints):
@@ -80,7 +94,9 @@ async def gather(
             else:
                 seen.open_a_spare()
             if mapped_port is not None and (changed or not seen.mappings):
-                await mapped_port.answered()
+                own = [str(each.address) for each in host_endpoints(port.number, port.families, loopback=loopback)]
+                if not router_opens_nothing([str(mapped.address) for _, mapped in seen.mappings], own, earlier):
+                    await mapped_port.answered()
     except (TimeoutError, OSError) as error:
         _log.debug("no reflexive candidate from %s: %r", server, error)
     except BaseException:
@@ -104,6 +120,8 @@ async def gather(
         *_candidates(CandidateType.MAPPED, external),
         *_candidates(CandidateType.SERVER_REFLEXIVE, reflexive),
     ]
+    expected = forecast([(local, mapped.port) for local, mapped in seen.mappings if mapped.family == 4])
+    addresses = {str(endpoint.address) for endpoint in hosts}
     return Gathered(
         candidates=select(candidates),
         loopback=loopback,
@@ -112,8 +130,26 @@ async def gather(
         mapped=mapped_port,
         fan=tuple(seen.fan),
         spare=seen.spare,
-        forecast=forecast([(local, mapped.port) for local, mapped in seen.mappings if mapped.family == 4]),
+        forecast=expected,
+        reports=our_reports(seen.mappings, addresses, expected, earlier),
     )
+
+
+@contextlib.asynccontextmanager
+async def _at_most(seconds: float, cut: asyncio.Event | None) -> AsyncIterator[None]:
+    """Raises: TimeoutError, also as soon as ``cut`` is set."""
+
+    async def end_with(cut: asyncio.Event) -> None:
+        await cut.wait()
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    async with asyncio.timeout(seconds) as limit:
+        watching = None if cut is None else asyncio.create_task(end_with(cut))
+        try:
+            yield
+        finally:
+            if watching is not None:
+                watching.cancel()
 
 
 def host_endpoints(number: int, families: Iterable[Family], *, loopback: bool) -> list[Endpoint]:

@@ -31,11 +31,13 @@ __all__ = ["SPARE", "late_dials"]
 
 SPARE = 1
 """The number of the spare port, as in Dial: the first of the fan."""
+TURNS_AFTER = 0.5
 COVERAGE_AFTER = 0.75
-"""Seconds from the start until all this begins: where neither NAT is special, the peers are connected by then."""
+"""Seconds from the start until all this begins: where neither NAT is special, the peers are connected by then. The
+turns, which are two SYNs, may come too early for some; who is known to need them does not wait at all."""
 TURN = 0.5
-"""Seconds from who dials first to who dials second: more than a round trip and what the start is off, and so much less
-than the second after which the kernel repeats a SYN that the answer is there by then."""
+"""Seconds from who dials first to who dials second: more than a one-way delay and what the start is off, and so much
+less than the second after which the kernel repeats a SYN that the answer is there by then."""
 COVER_GAP = 0.002
 FAN_GAP = 0.004
 FAN_MARGIN = 0.05
@@ -54,12 +56,18 @@ COVERED_WIDE_MAX = 256
 
 
 def late_dials(
-    ours: Description, theirs: Description, outside: Endpoint, dialled_by_them: int, random: Draw
+    ours: Description,
+    theirs: Description,
+    outside: Endpoint,
+    dialled_by_them: int,
+    random: Draw,
+    *,
+    turns_at_once: bool = False,
 ) -> tuple[LateDial, ...]:
     """Our half, the earliest first. ``outside``: what the peer's own port looks like; ``dialled_by_them``: how many of
-    our candidates the peer dials."""
+    our candidates the peer dials; ``turns_at_once``: it is known that the turns are needed."""
     if ours.forecast is None and theirs.forecast is None:
-        return _in_turns(ours, theirs, outside)
+        return _in_turns(ours, theirs, outside, begin=0.0 if turns_at_once else TURNS_AFTER)
     if ours.forecast is not None and theirs.forecast is not None:
         if ours.forecast.step and theirs.forecast.step:
             return _in_step(theirs.forecast, outside, dialled_by_them)
@@ -70,12 +78,12 @@ def late_dials(
     return _from_a_fan(ours.forecast, outside, spare=theirs.spare, begin=_fan_begins(ours.forecast))
 
 
-def _in_turns(ours: Description, theirs: Description, outside: Endpoint) -> tuple[LateDial, ...]:
+def _in_turns(ours: Description, theirs: Description, outside: Endpoint, *, begin: float) -> tuple[LateDial, ...]:
     late = []
     if theirs.spare:
-        late.append(LateDial(replace(outside, port=theirs.spare), 0, COVERAGE_AFTER))
+        late.append(LateDial(replace(outside, port=theirs.spare), 0, begin))
     if ours.spare:
-        late.append(LateDial(outside, SPARE, COVERAGE_AFTER + TURN))
+        late.append(LateDial(outside, SPARE, begin + TURN))
     return tuple(late)
 
 

@@ -10,10 +10,10 @@ from midair.endpoint import Endpoint, Family
 from midair.errors import IncompatibleError, NoPathError
 from midair.nat.address import is_public, private_range
 from midair.nat.forecast import Draw
-from midair.traversal.agent import Plan
+from midair.traversal.agent import LateDial, Plan
 from midair.traversal.candidates import Candidate, CandidateType
-from midair.traversal.explanation import nat_note
 from midair.traversal.late_dials import late_dials
+from midair.traversal.outlook import look_ahead
 from midair.traversal.sync import Description, candidates_of
 
 __all__ = ["Network", "make_plan"]
@@ -79,22 +79,23 @@ def make_plan(
         for each in candidates_of(ours, loopback=loopback)
     )
     outside = _outside(candidates)
-    late = late_dials(ours, theirs, outside, dialled_by_them, random) if direct and outside is not None else ()
-    covers = ours.forecast is not None or theirs.forecast is not None
+    outlook = look_ahead(ours, theirs, candidates)
+    late: tuple[LateDial, ...] = ()
+    if direct and outside is not None:
+        late = late_dials(ours, theirs, outside, dialled_by_them, random, turns_at_once=outlook.turns_at_once)
+    head_start = 0.0 if outlook.hopeless else options.head_start
+    if not outlook.hopeless and (ours.forecast is not None or theirs.forecast is not None):
+        head_start = max([head_start, *(dial.after + SETTLING for dial in late)])
     return Plan(
         controlling=ours.controlling,
         remotes=tuple(candidate.endpoint for candidate in candidates) if direct else (),
         late=late,
         direct=direct,
         relay=relay,
-        head_start=max([options.head_start, *(dial.after + SETTLING for dial in late if covers)]),
+        head_start=head_start,
         deadline=options.deadline,
         why_not=why_not,
-        notes=tuple(
-            nat_note(whose, expected)
-            for whose, expected in (("our", ours.forecast), ("the other side's", theirs.forecast))
-            if direct and expected is not None
-        ),
+        notes=outlook.notes if direct else (),
     )
 
 

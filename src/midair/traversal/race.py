@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import ssl
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -25,7 +26,7 @@ from midair.channel import (
 )
 from midair.config import ServerURL
 from midair.endpoint import Endpoint, Family
-from midair.errors import ConnectionLostError, NoPathError, QuotaError, RemoteProtocolError
+from midair.errors import ConnectionLostError, NoPathError, PeerLostError, QuotaError, RemoteProtocolError
 from midair.port import ConnectFailedError, ConnectFailure, LocalPort, PortUnavailableError, Strategy, accept, retire
 from midair.relay import RelayError, open_leg
 from midair.traversal.agent import Agent
@@ -91,19 +92,25 @@ class Race:
         self._on_event = on_event
         self._happened: asyncio.Queue[AgentEvent | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.cut = asyncio.Event()
+        """What is in the clear, and no HTTP, does not get to the server; set when that shows."""
         self._relay: asyncio.Task[None] | None = None
         self._legs: dict[str, Leg] = {}
         self._used: Leg | None = None
         self._unclaimed: Leg | None = None
         """Agreed on, and not yet the caller's."""
         self._agent: Agent | None = None
+        self._relay_told = False
+        """The agent knows of the relay."""
         self._started = self._wake = 0.0
         self._accepted = 0
         self._attempts = AttemptLog()
 
-    def open_relay(self, server: ServerURL, token: bytes, side: bytes, *, seconds: float) -> None:
+    def open_relay(
+        self, server: ServerURL, token: bytes, side: bytes, *, seconds: float, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
         """Begin to open a leg to the relay, and wait there for the peer as long as that."""
-        self._relay = self._spawn(self._open_relay(server, token, side, seconds))
+        self._relay = self._spawn(self._open_relay(server, token, side, seconds, ssl_context))
 
     def drop_relay(self) -> None:
         """The relay is not wanted after all."""
@@ -114,7 +121,8 @@ class Race:
         """Start now; race over the ports of ``leftovers`` (not ``direct``: only the relay) until one connection is
         agreed on, or the relay is used while the race goes on.
 
-        Cancelling leaves everything as it is: call ``abandon``. Raises: NoPathError.
+        Cancelling leaves everything as it is: call ``abandon``. Raises: NoPathError; PeerLostError when the relay was
+        ready and broke.
         """
         self._agent = agent
         self._started = self._wake = asyncio.get_running_loop().time()
@@ -154,6 +162,7 @@ class Race:
         assert self._agent is not None
         loop = asyncio.get_running_loop()
         while True:
+            event = self._unless_the_relay_broke(event)
             used: Leg | None = None
             for command in self._agent.handle(event, loop.time()):
                 match command:
@@ -165,9 +174,9 @@ class Race:
                         assert chosen is not None
                         await self._finish(unanswered=chosen.how == "relay")
                         return self._winner(chosen, reason, final=True)
-                    case Fail(reason=reason):
+                    case Fail(reason=reason, broken=broken):
                         self._report_unanswered()
-                        raise NoPathError(reason)
+                        raise PeerLostError("the relay broke before it was used") if broken else NoPathError(reason)
                     case WakeAt(at=at):
                         self._wake = at
                     case _:
@@ -178,11 +187,23 @@ class Race:
                 return self._winner(used, None, final=False)
             event = await self._next(self._wake)
 
+    def _unless_the_relay_broke(self, event: AgentEvent) -> AgentEvent:
+        """Until it is used or asked nobody of the controlling side reads there (see ``_prove``), nor would notice. So
+        that is looked for before anything else is done; ``event`` is next then."""
+        leg = self._legs.get("relay")
+        self._relay_told |= isinstance(event, RelayReady)
+        if self._role is Role.B or not self._relay_told or leg is None or leg.channel is None or not leg.has_ended:
+            return event
+        del self._legs["relay"]
+        leg.channel.abort()
+        if isinstance(event, RelayReady):
+            return RelayFailed("the connection through the relay broke", broke=True)
+        self._happened.put_nowait(event)
+        return ConnectionDied("relay")
+
     def _winner(self, leg: Leg, reason: str | None, *, final: bool) -> Winner:
-        assert leg.channel is not None
-        seconds = asyncio.get_running_loop().time() - self._started
-        later = final and self._used is not None
-        return Winner(channel=leg.channel, how=leg.how, reason=reason, seconds=seconds, final=final, later=later)
+        now = asyncio.get_running_loop().time()
+        return Winner.of(leg, reason, self._started, now, final=final, later=final and self._used is not None)
 
     async def _next(self, wake: float) -> AgentEvent:
         try:
@@ -286,9 +307,11 @@ class Race:
             self._legs[key] = Leg(id=key, how="accept", remote=remote, sock=sock)
             self._happened.put_nowait(Accepted(key, remote))
 
-    async def _open_relay(self, server: ServerURL, token: bytes, side: bytes, seconds: float) -> None:
+    async def _open_relay(
+        self, server: ServerURL, token: bytes, side: bytes, seconds: float, ssl_context: ssl.SSLContext | None
+    ) -> None:
         try:
-            sock = await open_leg(server, token, side, timeout=seconds)
+            sock = await open_leg(server, token, side, timeout=seconds, ssl_context=ssl_context, on_cut=self.cut.set)
         except (RelayError, QuotaError) as error:
             self._happened.put_nowait(RelayFailed(str(error)))
             return
@@ -312,6 +335,7 @@ class Race:
             return
         finally:
             leg.settled.set()
+        leg.authenticated_at = asyncio.get_running_loop().time()
         self._note(leg, "ok")
         self._happened.put_nowait(RelayReady(leg.id) if leg.how == "relay" else Authenticated(leg.id))
         # An answer from the relay is awaited when it is asked for: what begins there unasked must find nobody reading.

@@ -80,6 +80,9 @@ class PathResult:
     leftovers: Leftovers = field(default_factory=Leftovers)
     later: bool = False
     """It was found, or came to be final, by a ``search``."""
+    authenticated_seconds: float = 0.0
+    """From the agreed start until this side knew who is at the other end: what agreeing on this one has taken is not
+    counted. Before the start, and so below 0, only through the relay."""
     search: Search | None = None
     """When relayed, and that may change: what goes on for a direct one. It is to be run before the leftovers are
     closed."""

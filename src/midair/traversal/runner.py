@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from random import SystemRandom
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -16,10 +19,13 @@ from midair import events
 from midair.channel import Role, SessionKey
 from midair.config import ServerURL, TraversalOptions
 from midair.errors import PeerLostError, UsageError
+from midair.nat.check.memory import recall
+from midair.nat.told import understand
 from midair.port import LocalPort, PortUnavailableError, make_room_for
 from midair.traversal.agent import Agent
 from midair.traversal.agreement import Agreement, Exchange
 from midair.traversal.gathering import Gathered, gather
+from midair.traversal.knowledge import Earlier
 from midair.traversal.leg import Winner
 from midair.traversal.planning import make_plan
 from midair.traversal.race import Race
@@ -28,6 +34,10 @@ from midair.traversal.search import Search
 from midair.traversal.sync import describe
 
 __all__ = ["Exchange", "connect_peers", "relay_token"]
+
+WITHOUT_RELAY_SECONDS = 1.0
+"""Most direct connections that come about are there in a third of this, the stubborn ones in more; then both meet
+again, begin on the relay, and have all the time for the rest."""
 
 _log = logging.getLogger("midair.traversal")
 
@@ -43,6 +53,8 @@ async def connect_peers(
     options: TraversalOptions,
     on_event: events.Listener,
     moves: bool = False,
+    meets_again: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> PathResult:
     """One authenticated connection to the peer, the same on both sides. Both call this, one of them ``controlling``.
 
@@ -52,7 +64,10 @@ async def connect_peers(
     everything.
 
     ``moves``: the caller can go on over another connection later. Where both sides can, the relay is taken as soon as
-    it is ready, and the result has a ``search`` for a direct one that goes on.
+    it is ready, and the result has a ``search`` for a direct one that goes on. ``meets_again``: the caller can meet the
+    peer once more; where what the relay was to carry cannot begin, that is better than waiting for a direct connection
+    to the end, and both sides get PeerLostError. ``ssl_context`` is for the relay, where TLS is needed to get there:
+    instead of the system's own.
 
     Raises: NoPathError, whose message says what was tried; IncompatibleError; PeerLostError, and whatever else
     ``exchange`` raises; RemoteProtocolError; PortUnavailableError.
@@ -64,9 +79,12 @@ async def connect_peers(
     try:
         if options.policy != "direct" and server is not None:
             seconds = options.server_wait + options.deadline
-            race.open_relay(server, relay_token(session_key), _RELAY_SIDES[role], seconds=seconds)
+            token, side = relay_token(session_key), _RELAY_SIDES[role]
+            race.open_relay(server, token, side, seconds=seconds, ssl_context=ssl_context)
         async with Agreement(exchange, role) as agreement:
-            return await _connect(agreement, race, role, server, options, on_event, moves=moves)
+            return await _connect(
+                agreement, race, role, server, options, on_event, moves=moves, meets_again=meets_again
+            )
     except BaseException:
         await race.abandon()
         raise
@@ -86,6 +104,7 @@ async def _connect(
     on_event: events.Listener,
     *,
     moves: bool,
+    meets_again: bool,
 ) -> PathResult:
     port: LocalPort | None = None
     gathered = Gathered(candidates=(), loopback=False, reflectors=())
@@ -93,7 +112,13 @@ async def _connect(
         port = _open_port(options)
         race.leftovers.ports.append(port)
         gathered = await gather(
-            port, server, wait=options.server_wait, port_mapping=options.port_mapping, on_event=on_event
+            port,
+            server,
+            wait=options.server_wait,
+            port_mapping=options.port_mapping,
+            earlier=_earlier(options.check_file),
+            cut=race.cut,
+            on_event=on_event,
         )
         race.leftovers.sockets.update(gathered.reflectors)
         race.leftovers.ports += gathered.fan
@@ -105,6 +130,7 @@ async def _connect(
         relay=options.policy != "direct" and server is not None,
         forecast=gathered.forecast,
         spare=gathered.spare,
+        reports=gathered.reports,
         proxied=_proxied(server),
         moves=moves,
     )
@@ -120,7 +146,9 @@ async def _connect(
     if plan.late and (room := make_room_for(len(plan.late))) < len(plan.late):
         plan = replace(plan, late=plan.late[:room])
     if moves and theirs.moves and plan.relay and plan.direct:
-        plan = replace(plan, moving=True, head_start=options.relay_after)
+        plan = replace(plan, moving=True, head_start=min(plan.head_start, options.relay_after))
+        if meets_again:
+            plan = replace(plan, without_relay=WITHOUT_RELAY_SECONDS)
     agent = Agent(plan)
 
     def result_of(winner: Winner) -> PathResult:
@@ -132,6 +160,7 @@ async def _connect(
             remote=winner.channel.remote,
             attempts=agent.dials,
             seconds=winner.seconds,
+            authenticated_seconds=winner.authenticated,
             reason=winner.reason,
             leftovers=race.leftovers,
             later=winner.later,
@@ -141,6 +170,15 @@ async def _connect(
     result = result_of(await race.run(agent, direct=plan.direct))
     on_event(result.event())
     return result
+
+
+def _earlier(file: str) -> list[Earlier]:
+    """What checks have found; a small file, so it is read without much ado."""
+    if not file:
+        return []
+    found = recall(Path(file))
+    now = time.time()
+    return [(each.local, each.mapped, replace(understand(each.told), age=now - each.found)) for each in found]
 
 
 def _proxied(server: ServerURL | None) -> bool:

@@ -123,6 +123,8 @@ class RelayFailed(msgspec.Struct, frozen=True):
     """There will be no relay leg; ``text`` says why, for a person."""
 
     text: str
+    broke: bool = False
+    """It was ready."""
 
 
 AgentEvent = (
@@ -197,6 +199,8 @@ class Fail(msgspec.Struct, frozen=True):
     """The end: none."""
 
     reason: str
+    broken: bool = False
+    """There was one, the relay's, and it broke before it was used: both sides may try all of it again."""
 
 
 class WakeAt(msgspec.Struct, frozen=True):

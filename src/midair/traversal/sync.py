@@ -17,6 +17,7 @@ import msgspec
 from midair.endpoint import Endpoint
 from midair.errors import IncompatibleError, RemoteProtocolError
 from midair.nat.forecast import Forecast
+from midair.nat.told import MAX_TOLD, ToldReport
 from midair.traversal.candidates import MAX_CANDIDATES, Candidate, CandidateType, dialable, select
 
 __all__ = [
@@ -40,6 +41,8 @@ VERSION = 2
 MAX_MESSAGE_BYTES = 8 * 1024
 MAX_START_DELAY = 2.0
 """Seconds; a mailbox slower than 4 s a round trip cannot be used for timing anyway."""
+_LATER = 1.3
+"""Of the time that Go takes: well within that in which SYNs cross, and beyond what a mailbox is usually early by."""
 
 _Text = Annotated[str, msgspec.Meta(max_length=64)]
 _Priority = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
@@ -70,6 +73,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     """What to expect of its NAT, if that does not keep ports."""
     spare: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     """Another IPv4 port, which is the same outside and has dialled nobody; 0: there is none."""
+    reports: Annotated[tuple[ToldReport, ...], msgspec.Meta(max_length=MAX_TOLD)] = ()
+    """What is known of its NATs, for each IP version; empty from a release that does not tell."""
     proxied: bool = False
     """Whether a proxy stands between it and the server, which is why it allows no direct connection."""
 
@@ -129,6 +134,7 @@ def describe(
     relay: bool,
     forecast: Forecast | None = None,
     spare: int = 0,
+    reports: tuple[ToldReport, ...] = (),
     proxied: bool = False,
     moves: bool = False,
 ) -> Description:
@@ -144,6 +150,7 @@ def describe(
         ),
         forecast=forecast,
         spare=spare,
+        reports=reports,
         proxied=proxied,
         moves=moves,
     )
@@ -166,5 +173,7 @@ def _parse(wire: WireCandidate) -> Candidate | None:
 
 
 def start_delay(round_trip: float) -> float:
-    """Seconds from sending Go to starting: what Go takes to arrive."""
-    return min(max(round_trip, 0.0) / 2, MAX_START_DELAY)
+    """Seconds from sending Go to starting: what Go takes to arrive, and a little more, so that whoever sends the
+    content seldom begins first. Where SYNs cross, that side's kernel takes the first round trip for less than half of
+    what it is, and BBR keeps to that for ten seconds (docs/adr/0017)."""
+    return min(max(round_trip, 0.0) / 2 * _LATER, MAX_START_DELAY)

@@ -7,8 +7,12 @@ at once, a confirmation when it has the other's, and later one record for a nomi
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
-__all__ = ["CONFIRMATION", "NOMINATION", "Heard", "Listening", "preface"]
+if TYPE_CHECKING:
+    from midair.lab.simulation import Connection
+
+__all__ = ["CONFIRMATION", "NOMINATION", "Heard", "Leg", "Listening", "preface"]
 
 PREFACE_BYTES = 40
 CONFIRMATION = bytes(24)
@@ -55,3 +59,18 @@ class Listening:
             self._buffer = self._buffer[len(text) :]
             heard.append(meaning)
         return heard
+
+
+class Leg:
+    """One connection of a simulated race, and how far it has come."""
+
+    __slots__ = ("authenticated", "authenticated_at", "connection", "key", "listening", "proving", "retired")
+
+    def __init__(self, key: str, connection: Connection, session: int) -> None:
+        self.key = key
+        self.connection = connection
+        self.listening = Listening(session)
+        self.proving = False
+        self.authenticated = False
+        self.authenticated_at = 0.0
+        self.retired = False

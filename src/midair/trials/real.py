@@ -207,12 +207,16 @@ class _Try:
             if result is not None:
                 await result.close_leftovers()
                 result.channel.abort()
+        described = chosen - (mailbox.described or began)
+        choosing = result.seconds - result.authenticated_seconds
         return SideResult(
             path=result.path,
             how=result.how,
             seconds=result.seconds,
             ready_seconds=chosen - began,
-            described_seconds=chosen - (mailbox.described or began),
+            described_seconds=described,
+            authenticated_seconds=result.authenticated_seconds,
+            described_authenticated_seconds=described - choosing,
             dials=result.attempts,
             reason=result.reason or "",
             story=tuple(story),

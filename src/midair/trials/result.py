@@ -24,6 +24,10 @@ class SideResult:
     """Why not directly, or why not at all."""
     described_seconds: float | None = None
     """From having both descriptions to the choice: agreeing on the start, and the race. None where nobody measured."""
+    authenticated_seconds: float | None = None
+    """From the agreed start until this side had authenticated what was chosen later."""
+    described_authenticated_seconds: float | None = None
+    """The same from having both descriptions."""
     story: tuple[str, ...] = ()
     """What happened, an event a line, where somebody listened."""
 

@@ -14,6 +14,7 @@ from midair.nat.forecast import FAN_MAX, PROBES, forecast
 from midair.port.failures import ConnectFailedError
 from midair.traversal.agent import Agent
 from midair.traversal.candidates import Candidate, CandidateType, dialable, priority, select
+from midair.traversal.knowledge import our_reports
 from midair.traversal.late_dials import SPARE
 from midair.traversal.planning import Network, make_plan
 from midair.traversal.steps import (
@@ -41,7 +42,7 @@ from midair.traversal.steps import (
     WakeAt,
 )
 from midair.traversal.sync import Description, describe, start_delay
-from midair.trials.conversation import CONFIRMATION, NOMINATION, Heard, Listening, preface
+from midair.trials.conversation import CONFIRMATION, NOMINATION, Heard, Leg, preface
 from midair.trials.reflection import REQUEST, endpoint_of, reflected, remote_of
 
 if TYPE_CHECKING:
@@ -57,20 +58,6 @@ __all__ = ["SimulatedSide"]
 AUTHENTICATION_SECONDS: Final = 3.0
 SETTLE_SECONDS: Final = 1.0
 RELAY: Final = "relay"
-
-
-class _Leg:
-    """One connection of the race."""
-
-    __slots__ = ("authenticated", "connection", "key", "listening", "proving", "retired")
-
-    def __init__(self, key: str, connection: Connection, session: int) -> None:
-        self.key = key
-        self.connection = connection
-        self.listening = Listening(session)
-        self.proving = False
-        self.authenticated = False
-        self.retired = False
 
 
 class SimulatedSide:
@@ -97,6 +84,8 @@ class SimulatedSide:
         self.reason = ""
         self.started_at = 0.0
         self.ended_at = 0.0
+        self.authenticated_at: float | None = None
+        """Of a direct connection that was chosen."""
         self._simulation = simulation
         self._host: SimulatedHost = simulation.host(name)
         self._controlling = controlling
@@ -116,7 +105,7 @@ class SimulatedSide:
         self._agent: Agent | None = None
         self._events: deque[AgentEvent] = deque()
         self._handling = False
-        self._legs: dict[str, _Leg] = {}
+        self._legs: dict[str, Leg] = {}
         self._accepted = 0
         self._wake = 0.0
         self._round_trip: float | None = None
@@ -186,13 +175,15 @@ class SimulatedSide:
         chosen = select(candidates)
         self._own = frozenset(candidate.endpoint for candidate in chosen)
         policy = self._options.policy
+        expected = forecast([(local, mapped.port) for local, mapped in self._mappings if mapped.family == 4])
         self._ours = describe(
             chosen,
             controlling=self._controlling,
             direct=policy != "relay",
             relay=policy != "direct",
-            forecast=forecast([(local, mapped.port) for local, mapped in self._mappings if mapped.family == 4]),
+            forecast=expected,
             spare=self._spare(),
+            reports=our_reports(self._mappings, {str(each.address) for each in hosts}, expected),
         )
         self._mail(self.peer.take_description, self._ours, now)
         self._ready(now)
@@ -280,6 +271,7 @@ class SimulatedSide:
                 self._wake = at
                 self._simulation.at(at, self._tick)
             case Choose(id=key, reason=reason):
+                self.authenticated_at = self._legs[key].authenticated_at if key in self._legs else None
                 self._end(RELAY if key == RELAY else key.partition("-")[0], reason or "", now)
             case Fail(reason=reason):
                 self._end("", reason, now)
@@ -297,7 +289,7 @@ class SimulatedSide:
         except OSError as error:
             self._failed(key, error)
             return
-        leg = self._legs[key] = _Leg(key, connection, self._session)
+        leg = self._legs[key] = Leg(key, connection, self._session)
         connection.handler = partial(self._happened, leg)
 
     def _failed(self, key: str, error: OSError) -> None:
@@ -308,12 +300,12 @@ class SimulatedSide:
         if not isinstance(happening, SocketAccepted):
             return
         self._accepted += 1
-        leg = _Leg(f"accept-{self._accepted}", connection, self._session)
+        leg = Leg(f"accept-{self._accepted}", connection, self._session)
         self._legs[leg.key] = leg
         connection.handler = partial(self._happened, leg)
         self._tell(Accepted(leg.key, endpoint_of(*connection.remote)), now)
 
-    def _prove(self, leg: _Leg, now: float) -> None:
+    def _prove(self, leg: Leg, now: float) -> None:
         leg.proving = True
         self._simulation.at(now + AUTHENTICATION_SECONDS, lambda then: self._reject(leg, "timeout", then))
         self._send(leg, preface(self._session), now)
@@ -327,13 +319,13 @@ class SimulatedSide:
         if not self._controlling:
             self._events.append(AcknowledgementSent(key))
 
-    def _send(self, leg: _Leg, data: bytes, now: float) -> None:
+    def _send(self, leg: Leg, data: bytes, now: float) -> None:
         try:
             leg.connection.send(data, now)
         except OSError:
             self._broken(leg, now)
 
-    def _happened(self, leg: _Leg, connection: Connection, happening: Happening, now: float) -> None:
+    def _happened(self, leg: Leg, connection: Connection, happening: Happening, now: float) -> None:
         match happening:
             case SocketOpened():
                 self._tell(Opened(leg.key), now)
@@ -349,12 +341,12 @@ class SimulatedSide:
                     self._failed(leg.key, OSError(number, ""))
                     self._flush(now)
 
-    def _heard(self, leg: _Leg, heard: Heard, now: float) -> None:
+    def _heard(self, leg: Leg, heard: Heard, now: float) -> None:
         match heard:
             case Heard.PREFACE:
                 self._send(leg, CONFIRMATION, now)
             case Heard.CONFIRMATION:
-                leg.proving, leg.authenticated = False, True
+                leg.proving, leg.authenticated, leg.authenticated_at = False, True, now
                 if leg.retired:
                     leg.connection.close(now)
                 else:
@@ -364,21 +356,21 @@ class SimulatedSide:
             case Heard.STRANGER:
                 self._reject(leg, "stranger", now)
 
-    def _reject(self, leg: _Leg, suspicion: str, now: float) -> None:
+    def _reject(self, leg: Leg, suspicion: str, now: float) -> None:
         if leg.proving:
             leg.proving = False
             leg.connection.abort(now)
             if self._legs.pop(leg.key, None) is not None:
                 self._tell(Rejected(leg.key, suspicion), now)
 
-    def _broken(self, leg: _Leg, now: float) -> None:
+    def _broken(self, leg: Leg, now: float) -> None:
         if leg.proving:
             self._reject(leg, "broken", now)
         elif leg.authenticated and self._legs.pop(leg.key, None) is not None:
             leg.connection.abort(now)
             self._tell(ConnectionDied(leg.key), now)
 
-    def _retire(self, leg: _Leg, now: float) -> None:
+    def _retire(self, leg: Leg, now: float) -> None:
         """Without a RST, which would be taken for the other's: one that is proving itself may go on for a while."""
         leg.retired = True
         if leg.proving:

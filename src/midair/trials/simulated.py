@@ -71,6 +71,7 @@ def _result(side: SimulatedSide) -> SideResult:
         how=side.how,
         seconds=side.ended_at - side.started_at,
         ready_seconds=side.ended_at,
+        authenticated_seconds=None if side.authenticated_at is None else side.authenticated_at - side.started_at,
         dials=side.dials,
         reason=side.reason,
     )
