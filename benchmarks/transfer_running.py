@@ -77,6 +77,12 @@ class Process:
                 self._lines.append((time.monotonic(), line.decode(errors="replace").rstrip()))
                 self._said.notify_all()
 
+    @property
+    def lines(self) -> list[tuple[float, str]]:
+        """What it has said on stdout so far, and when (monotonic)."""
+        with self._said:
+            return list(self._lines)
+
     def wait_for(self, matching: Callable[[str], bool]) -> str:
         """The first line of its stdout that matches."""
 

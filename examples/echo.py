@@ -11,22 +11,21 @@ import asyncio
 import sys
 
 import midair
+from midair import events
 
 APPLICATION = "midair-example-echo/1"
 
 
 async def answer(server: str) -> None:
     """Gives back whatever comes, until the other side ends its stream."""
-    async with midair.host(server, on_code=show_code, application=APPLICATION) as connection:
-        show_path(connection)
+    async with midair.host(server, on_code=show_code, application=APPLICATION, on_event=show_path) as connection:
         async for piece in connection:
             await connection.write(piece)
 
 
 async def ask(server: str, code: str) -> None:
     """Sends the lines of stdin, one at a time."""
-    async with midair.connect(code, server, application=APPLICATION) as connection:
-        show_path(connection)
+    async with midair.connect(code, server, application=APPLICATION, on_event=show_path) as connection:
         while line := await asyncio.to_thread(sys.stdin.readline):
             await connection.write(line.rstrip("\n").encode() + b"\n")
             async with asyncio.timeout(10):
@@ -38,9 +37,11 @@ def show_code(code: str) -> None:
     print(f"code: {code}", flush=True)
 
 
-def show_path(connection: midair.Connection) -> None:
-    why = f" ({connection.reason})" if connection.reason else ""
-    print(f"connected: {connection.path} with {connection.remote}{why}", flush=True)
+def show_path(event: events.Event) -> None:
+    """The first, and what it moves to: it may begin on the relay."""
+    if isinstance(event, events.PathChosen):
+        why = f" ({event.reason})" if event.reason else ""
+        print(f"connected: {event.path} with {event.remote}{why}", flush=True)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@
 The two peers go to the same room and have the same secret, 64 hexadecimal digits, for example from
 ``python -c 'import secrets; print(secrets.token_hex(32))'``. The broker never sees it, and cannot read what it passes
 on. With ``--midair ws://example.org:7420`` the peers also use that server's reflector and relay; two that are both
-behind NATs need it.
+behind NATs need it. With ``--direct`` the relay is not used.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ async def run_broker(host: str, port: int) -> None:
         await server.serve_forever()
 
 
-async def run_peer(broker: tuple[str, int], room: str, name: str, secret: bytes, server: str | None) -> None:
-    reader, writer = await asyncio.open_connection(*broker)
+async def run_peer(given: argparse.Namespace) -> None:
+    reader, writer = await asyncio.open_connection(*given.broker)
     with contextlib.closing(writer):
-        writer.write(f"{room}\n".encode())
+        writer.write(f"{given.room}\n".encode())
         async with asyncio.timeout(WAIT_SECONDS):
             role = await reader.readexactly(1)
 
@@ -71,9 +71,16 @@ async def run_peer(broker: tuple[str, int], room: str, name: str, secret: bytes,
             length = int.from_bytes(await reader.readexactly(4), "big")
             return await reader.readexactly(length)
 
-        async with midair.punch(send, receive, secret=secret, controlling=role == FIRST, server=server) as connection:
+        async with midair.punch(
+            send,
+            receive,
+            secret=given.secret,
+            controlling=role == FIRST,
+            server=given.midair,
+            options=midair.TraversalOptions(policy="direct" if given.direct else "auto"),
+        ) as connection:
             print(f"connected: {connection.path} with {connection.remote}", flush=True)
-            await connection.write(f"{name} says hello\n".encode())
+            await connection.write(f"{given.name} says hello\n".encode())
             print((await connection.readuntil(b"\n")).decode(), end="", flush=True)
 
 
@@ -93,12 +100,13 @@ def main() -> None:
     peer.add_argument("--name", required=True)
     peer.add_argument("--secret", type=bytes.fromhex, required=True)
     peer.add_argument("--midair")
+    peer.add_argument("--direct", action="store_true", help="rather no connection than one through the relay")
     arguments = parser.parse_args()
     try:
         if arguments.command == "broker":
             asyncio.run(run_broker(*arguments.listen))
         else:
-            asyncio.run(run_peer(arguments.broker, arguments.room, arguments.name, arguments.secret, arguments.midair))
+            asyncio.run(run_peer(arguments))
     except midair.MidairError as error:
         sys.exit(f"{error}\n{error.hint}".strip())
     except KeyboardInterrupt:

@@ -23,6 +23,7 @@ iperf3 iperf3
 microsocks microsocks
 miniupnpd miniupnpd-nftables
 natpmpc natpmpc
+nginx nginx
 redis-server redis-server
 ssh openssh-client
 sshd openssh-server
@@ -31,7 +32,10 @@ turnserver coturn
 upnpc miniupnpc"
     ;;
 bench)
-    wanted="cc gcc
+    wanted="$wanted
+cc gcc
+node nodejs
+npm npm
 redis-server redis-server
 socat socat
 rsync rsync

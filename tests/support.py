@@ -184,4 +184,5 @@ def _environment() -> dict[str, str]:
         for key, value in os.environ.items()
         if not key.startswith("MIDAIR_") and not key.lower().endswith("_proxy")
     }
-    return {**kept, "XDG_CONFIG_HOME": "/nonexistent", "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"}
+    folders = {"XDG_CONFIG_HOME": "/nonexistent", "XDG_CACHE_HOME": "/dev/null"}
+    return {**kept, **folders, "PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"}

@@ -6,6 +6,7 @@
     │   ├── WrongCodeError          3    the two codes differ, or somebody guessed
     │   ├── UnknownCodeError        4    nobody waits with this code
     │   ├── CrowdedError            4    two others already use this code
+    │   ├── SecretError             22   the server is private, and was not told its secret
     │   └── ServerUnreachableError  17   no meeting without the server
     │       └── ProxyError          21   the proxy on the way to it does not let us through
     ├── PeerError                        what the other side decided, or did wrong
@@ -58,6 +59,7 @@ __all__ = [
     "ProxyError",
     "QuotaError",
     "RemoteProtocolError",
+    "SecretError",
     "ServerUnreachableError",
     "SourceChangedError",
     "TargetExistsError",
@@ -116,6 +118,17 @@ class CrowdedError(MeetingError):
     exit_code = 4
     reason = "code-in-use"
     default_hint = "A code is good for one pair. Ask the sender for a new one."
+
+
+class SecretError(MeetingError):
+    """The meeting point is for those who know its secret."""
+
+    exit_code = 22
+    reason = "secret"
+    default_hint = (
+        "Ask who runs it for the secret, and name the server as ws://:SECRET@HOST:PORT in MIDAIR_SERVER or in midair's "
+        "configuration file."
+    )
 
 
 class ServerUnreachableError(MeetingError):

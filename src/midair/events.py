@@ -33,6 +33,8 @@ __all__ = [
     "Resumed",
     "Status",
     "TextReceived",
+    "Tuned",
+    "TunedBecause",
     "Waiting",
     "to_dict",
 ]
@@ -116,6 +118,24 @@ class PathChosen(Event, frozen=True, kw_only=True):
     or when the relay stays."""
     later: bool = False
     """It follows such an event: what had begun on the relay goes on here, or stays there."""
+
+
+TunedBecause = Literal["system", "chosen", "losses", "crossing", "background"]
+"""system: it is the system's own; chosen: by a person; losses: the system's own would take losses on a real path for
+congestion; crossing: SYNs that crossed have given the kernel a wrong round trip, on which BBR relies; background: there
+it has to take losses for congestion."""
+
+
+class Tuned(Event, frozen=True, kw_only=True):
+    """A connection that content is sent over is set up: which congestion control it runs."""
+
+    name = "tuned"
+    remote: str
+    congestion_control: str | None
+    """None where the system does not tell."""
+    because: TunedBecause
+    background: bool = False
+    """It gives way to other traffic."""
 
 
 OfferKind = Literal["files", "stream", "text"]
@@ -208,6 +228,8 @@ class Done(Event, frozen=True, kw_only=True):
     exit_code: int
     outcomes: dict[str, int] = {}
     """How many files had which outcome; see FileFinished."""
+    bytes_saved: int = 0
+    """So many bytes fewer went out for ``bytes_sent``, because they were compressed; the sending side knows."""
     carried: dict[str, int] = {}
     """Bytes that both sides have said to each other over which kind of path, in all connections of this run."""
     error: str | None = None

@@ -7,29 +7,54 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from midair.lab import Lab
+from midair.nat.check.memory import recall
+from midair.nat.check.report import Allocation
+from midair.nat.told import understand
 from support import midair, serving
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")
-def lines() -> Iterator[list[list[str]]]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each of them keeps what it finds, in a folder of its own."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def lines(cache: Path) -> Iterator[list[list[str]]]:
     """What is said behind three NATs: to a person, and twice to a script."""
     with Lab(["drop x none", "symmetric-sequential x none", "firewall-rst x none"]) as lab:
         first, second = lab.server.addresses[:2]
         more = ["--listen", f"{first}:7421", "--listen", f"{second}:7420"]
         with serving(f"{first}:7420", *more, spawner=lab.server.popen), contextlib.ExitStack() as stack:
             commands = [
-                stack.enter_context(midair("check", *options, "--server", f"ws://{first}:7420", spawner=pair.a.popen))
-                for pair, options in zip(lab.pairs, ([], ["--json"], ["--json"]), strict=True)
+                stack.enter_context(
+                    midair(
+                        *("check", *options, "--server", f"ws://{first}:7420"),
+                        spawner=pair.a.popen,
+                        XDG_CACHE_HOME=str(cache / str(number)),
+                    )
+                )
+                for number, (pair, options) in enumerate(zip(lab.pairs, ([], ["--json"], ["--json"]), strict=True))
             ]
             for command in commands:
                 assert command.wait() == 0, command.errors
             yield [command.lines for command in commands]
+
+
+@pytest.mark.lab
+def test_what_was_found_is_kept_for_the_transfers_that_follow(lines: list[list[str]], cache: Path) -> None:
+    found = json.loads(lines[1][0])["networks"][0]
+    (kept,) = recall(cache / "1" / "midair" / "networks.json")
+    assert found["local"].startswith(f"{kept.local}:")
+    assert found["mapped"].startswith(f"{kept.mapped}:")
+    assert understand(kept.told).report.allocation is Allocation.SEQUENTIAL
 
 
 @pytest.mark.lab

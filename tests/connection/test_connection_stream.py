@@ -328,7 +328,7 @@ async def test_a_peer_that_waits_for_its_own_reader_is_not_silent(monkeypatch: p
 
 async def test_a_record_of_no_known_type_ends_it() -> None:
     async with pair() as ends:
-        await ends.a._channel.send_async(99, b"from the future")
+        await ends.a._way.send(99, b"from the future")
         with pytest.raises(RemoteProtocolError, match="type 99"):
             await ends.b.read()
         with pytest.raises(RemoteProtocolError):

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from support import Command, Spawner, spawn
+from support import Command, Spawner, spawn, wait_until
 
-__all__ = ["example"]
+__all__ = ["example", "said", "until_direct"]
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -33,3 +33,19 @@ def example(name: str, *arguments: str, spawner: Spawner = spawn) -> Iterator[Co
         yield command
     finally:
         command.close()
+
+
+def until_direct(command: Command) -> str:
+    """Waits until it has told of a direct path; gives that line."""
+
+    def told() -> list[str]:
+        return [line for line in command.lines if line.startswith("connected: direct with ")]
+
+    wait_until(lambda: bool(told()) or command.process.poll() is not None, "a direct path")
+    assert told(), (command.lines, command.errors)
+    return told()[0]
+
+
+def said(command: Command) -> list[str]:
+    """What it printed besides its paths."""
+    return [line for line in command.lines if not line.startswith("connected: ")]

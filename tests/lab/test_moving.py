@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,9 @@ def test_a_computer_whose_address_changes_goes_on_from_the_new_one(tmp_path: Pat
             receiver.event("progress", lambda event: event["bytes"] > MIB)
             lab.move("b")
             assert receiver.event("lost")["text"] == "the address of this computer has changed"
+            noticed = time.monotonic()
+            assert sender.event("lost")["text"] == "the other side has left this connection"
+            assert time.monotonic() - noticed < 2.0, "it would have known by itself after four seconds more"
             ended_well(content, folder, sender, receiver)
     nothing_was_wasted(sender, receiver, 4 * MIB)
     assert sender.of("path")[-1]["remote"].split(":")[0] != sender.of("path")[0]["remote"].split(":")[0]

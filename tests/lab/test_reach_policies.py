@@ -12,7 +12,7 @@ import pytest
 from midair.lab import Lab
 from midair.lab.capture import read_capture
 from midair.lab.packet import ACK, SYN, TCP, address_text
-from midair.relay.wire import PREAMBLE_MAGIC
+from midair.relay.wire import ASKING_MAGIC, PREAMBLE_MAGIC
 from support import Command, midair, serving
 
 pytestmark = pytest.mark.lab
@@ -59,8 +59,9 @@ def syns(capture: Path) -> set[tuple[str, str, int]]:
 
 def to_the_relay(capture: Path) -> set[str]:
     """Who has asked the relay for a partner."""
+    magics = (PREAMBLE_MAGIC, ASKING_MAGIC)
     with capture.open("rb") as file:
-        return {record.node for record in read_capture(file) if bytes(record.packet.payload).startswith(PREAMBLE_MAGIC)}
+        return {record.node for record in read_capture(file) if bytes(record.packet.payload).startswith(magics)}
 
 
 @pytest.mark.parametrize("side", ["sender", "receiver"])

@@ -139,7 +139,7 @@ async def test_a_third_under_one_number_is_turned_away(own_server: ReferenceServ
     await ready.wait()
     await asyncio.get_running_loop().run_in_executor(None, claim_silently, own_server)
     with pytest.raises(CrowdedError):
-        await meet_as_receiver(own_server.url, "5-acorn-volcano", app_versions={})
+        await meet_as_receiver(own_server.url, "5-acorn-volcano", app_versions={}, wait=1.5)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first

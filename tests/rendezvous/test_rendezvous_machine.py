@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,9 +20,12 @@ from midair.errors import (
     UnknownCodeError,
     WrongCodeError,
 )
+from midair.rendezvous import machine as machine_module
 from midair.rendezvous import steps, wire
-from midair.rendezvous.machine import Machine
-from midair.rendezvous.stages import NEXT, Stage
+from midair.rendezvous.keys import KeyExchange
+from midair.rendezvous.machine import Machine, UnprovenError
+from midair.rendezvous.refusals import TurnedAwayError
+from midair.rendezvous.stages import CONFIRM_SECONDS, NEXT, PROOF_SECONDS, Stage
 
 WELCOME = wire.Welcome(welcome=wire.WelcomeInfo())
 
@@ -168,8 +173,36 @@ def test_a_peer_that_never_proves_its_key_is_not_waited_for_forever() -> None:
     sender = world.add(make_plan(side="aaaa"))
     world.settle()
     world.server.post("box1", "bbbb", "something-newer", "00")
-    world.advance(61)
-    assert [type(error) for error in sender.errors] == [PeerLostError]
+    world.advance(PROOF_SECONDS + 1)
+    assert [type(error) for error in sender.errors] == [UnprovenError]
+
+
+def test_who_goes_away_without_a_proof_has_had_no_guess() -> None:
+    """A sender's first sealed message is what a guess could be tested with."""
+    world = World()
+    sender = world.add(make_plan(side="aaaa"))
+    world.settle()
+    stranger = KeyExchange("7-acorn-tornado", APP_ID, bytes)
+    world.server.post("box1", "bbbb", "pake", stranger.message.hex())
+    world.advance(PROOF_SECONDS - 1)
+    assert sender.errors == []
+    world.advance(2)
+    assert [type(error) for error in sender.errors] == [UnprovenError]
+    assert {frame.phase for frame in sender.said if isinstance(frame, wire.Add)} == {"pake"}
+    assert world.server.nameplates == {}
+
+
+def test_a_receiver_proves_itself_first_and_has_more_patience() -> None:
+    """The sender may have to notice that its connection died while it waited."""
+    world = World()
+    receiver = world.add(make_plan(side="bbbb", role="receiver", nameplate="7", wait=10.0))
+    world.settle()
+    world.server.post("box1", "aaaa", "pake", KeyExchange("7-acorn-volcano", APP_ID, bytes, waits=True).message.hex())
+    world.advance(59)
+    assert receiver.errors == []
+    assert {frame.phase for frame in receiver.said if isinstance(frame, wire.Add)} == {"pake", "version"}
+    world.advance(2)
+    assert [type(error) for error in receiver.errors] == [UnprovenError]
 
 
 def test_two_senders_cannot_meet() -> None:
@@ -200,7 +233,7 @@ def test_a_third_side_is_turned_away_by_the_server() -> None:
     world.server.sides["box1"].add("bbbb")
     third = world.add(make_plan(side="cccc", role="receiver", nameplate="5"))
     world.settle()
-    assert [type(error) for error in third.errors] == [CrowdedError]
+    assert [type(error) for error in third.errors] == [TurnedAwayError]
     assert wire.Release(nameplate="5") in third.said
 
 
@@ -286,20 +319,20 @@ def test_a_message_before_the_version_waits_for_it() -> None:
     sender = world.add(make_plan(side="aaaa"))
     world.settle()
     receiver = world.add(make_plan(side="bbbb", role="receiver", nameplate="7"))
-    while receiver.met is None:
-        # The sender hears the pake, answers it, and then nothing for a while.
-        if not any(frame.phase == "version" for frame in sender.said if isinstance(frame, wire.Add)):
-            sender.step()
-        receiver.step()
-    receiver.send(b"hello")
-    assert sender.connection is not None
-    theirs = [frame for frame in sender.connection.frames if isinstance(frame, wire.Message) and frame.side == "bbbb"]
+    while sender.met is None:
+        # The receiver hears the pake, answers it, and then nothing for a while.
+        if not any(frame.phase == "version" for frame in receiver.said if isinstance(frame, wire.Add)):
+            receiver.step()
+        sender.step()
+    sender.send(b"hello")
+    assert receiver.connection is not None
+    theirs = [frame for frame in receiver.connection.frames if isinstance(frame, wire.Message) and frame.side == "aaaa"]
     assert [frame.phase for frame in theirs] == ["version", "0"]
-    sender.feed(steps.Received(frame=theirs[1]))
-    assert sender.delivered == []
-    assert sender.errors == []
-    sender.feed(steps.Received(frame=theirs[0]))
-    assert sender.delivered == [b"hello"]
+    receiver.feed(steps.Received(frame=theirs[1]))
+    assert receiver.delivered == []
+    assert receiver.errors == []
+    receiver.feed(steps.Received(frame=theirs[0]))
+    assert receiver.delivered == [b"hello"]
 
 
 # Lost connections
@@ -438,6 +471,12 @@ ACTIONS = ["step", "send", "mute", "lose", "lose both", "wait"]
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(ACTIONS)), max_size=60))
 def test_whatever_connections_break_every_message_arrives_once_and_in_order(plan: list[tuple[str, str]]) -> None:
+    """A sender that waits for the proof until every dead connection has been noticed."""
+    with mock.patch.object(machine_module, "PROOF_SECONDS", CONFIRM_SECONDS):
+        play(plan)
+
+
+def play(plan: list[tuple[str, str]]) -> None:
     world = World()
     sender = world.add(make_plan(side="aaaa", nameplate="7"))
     receiver = world.add(make_plan(side="bbbb", role="receiver", nameplate="7"))
@@ -543,7 +582,7 @@ def test_after_the_end_nothing_happens_any_more() -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("crowded", CrowdedError),
+        ("crowded", TurnedAwayError),
         ("limit: 50 mailboxes for one address", QuotaError),
         ("too many connections", QuotaError),
         ("reclaimed", RemoteProtocolError),

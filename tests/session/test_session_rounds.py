@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
@@ -10,8 +12,15 @@ import pytest
 from midair import events
 from midair.channel import Conversation
 from midair.config import ServerURL, TraversalOptions
-from midair.errors import ConnectionLostError, MidairError, PeerLostError
+from midair.errors import (
+    ConnectionLostError,
+    MidairError,
+    PeerLostError,
+    ServerUnreachableError,
+    UnknownCodeError,
+)
 from midair.rendezvous import Meeting
+from midair.session import ReceiveSession, rounds
 from midair.session.rounds import Session
 from midair.transfer import Receiver
 
@@ -97,3 +106,40 @@ def test_the_last_event_says_how_it_ended() -> None:
     error: MidairError = PeerLostError("gone")
     done = Scripted().summary.done(seconds=0.5, error=error)
     assert (done.ok, done.exit_code, done.reason, done.error) == (False, 8, "peer-lost", "gone")
+
+
+class Alone(ReceiveSession):
+    """Its meetings end as the next of ``answers`` does, after the time it would take."""
+
+    def __init__(self, folder: Path, *answers: type[MidairError], rejoin: float | None = None) -> None:
+        server = ServerURL(secure=False, host="127.0.0.1", port=1)
+        super().__init__("7-acorn-volcano", server, folder, accept=lambda offer: True, rejoin=rejoin)
+        self.answers = list(answers)
+        self.waited: list[float] = []
+
+    async def _meet(self, *, again_within: float | None) -> Meeting:
+        assert again_within is not None
+        self.waited.append(again_within)
+        raise self.answers.pop(0)("not yet")
+
+
+async def test_a_receiver_that_waits_alone_at_a_server_that_answers_is_told_soon(tmp_path: Path) -> None:
+    session = Alone(tmp_path, UnknownCodeError)
+    with pytest.raises(PeerLostError, match="did not come back in 10 s"):
+        await session._meet_again(time.monotonic())
+    assert session.waited == [10.0]
+
+
+async def test_a_server_that_is_away_does_not_count_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_RETRY_SECONDS", 0.0)
+    session = Alone(tmp_path, ServerUnreachableError, PeerLostError, UnknownCodeError)
+    with pytest.raises(PeerLostError, match="in 10 s"):
+        await session._meet_again(time.monotonic())
+    assert session.waited == [10.0] * 3
+
+
+async def test_who_said_how_long_to_wait_is_taken_at_their_word(tmp_path: Path) -> None:
+    session = Alone(tmp_path, UnknownCodeError, rejoin=0.05)
+    with pytest.raises(PeerLostError, match="in 0 s"):
+        await session._meet_again(time.monotonic())
+    assert session.waited == [pytest.approx(0.05, abs=0.05)]

@@ -28,6 +28,7 @@ class Move:
         self._leading = leading
         self._agreed: bytes | None = None
         self._named: bytes | None = None
+        self._departing = False
         self._sent = False
         self._ended = False
 
@@ -45,14 +46,19 @@ class Move:
         """The peer's MOVE came. Raises: MoveError."""
         if self._named is not None:
             raise MoveError("the peer moves a second time")
-        if self._leading and not self._sent:
+        if self._leading and not self._departing:
             raise MoveError("the peer moves without being led")
         self._fit(name)
         self._named = name
 
+    def departs(self) -> None:
+        """Our MOVE is going out. The peer's may come before we know that it is out."""
+        assert self.due
+        self._departing = True
+
     def sent(self) -> None:
         """Our MOVE is out."""
-        assert self.due
+        assert self._departing
         self._sent = True
 
     def ended(self) -> None:

@@ -135,8 +135,9 @@ class MovingChannel:
         """Only with ``_sending`` held."""
         with self._changed:
             target = self._next if self._move.due else None
-        if target is None:
-            return
+            if target is None:
+                return
+            self._move.departs()
         self._out.send(RecordType.MOVE, target.connection_id)
         with self._changed:
             self._move.sent()

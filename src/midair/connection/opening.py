@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from midair import events
 from midair.channel.keys import KEY_BYTES
@@ -52,7 +52,7 @@ async def host(
         application: both sides must name the same; a name and a version of the program's protocol, such as "chat/1".
         wait: seconds a peer may take to come; None: for ever.
         options: how a path is looked for.
-        on_event: told what happens, until there is a connection; it has the same as its ``story``.
+        on_event: told what happens, also when the path changes later; the connection has the same as its ``story``.
         ssl_context: instead of the system's own, for wss.
 
     Raises: UsageError (server or code), ServerUnreachableError, QuotaError, WrongCodeError, CrowdedError,
@@ -67,7 +67,9 @@ async def host(
         wait=wait,
         ssl_context=ssl_context,
     )
-    async with _over_a_meeting(meeting, url, application, options, on_event, controlling=True) as connection:
+    async with _over_a_meeting(
+        meeting, url, application, options, on_event, controlling=True, ssl_context=ssl_context
+    ) as connection:
         yield connection
 
 
@@ -94,7 +96,9 @@ async def connect(
     """
     url = _parsed(server)
     meeting = await meet_as_receiver(url, code, app_versions=_versions(application), wait=wait, ssl_context=ssl_context)
-    async with _over_a_meeting(meeting, url, application, options, on_event, controlling=False) as connection:
+    async with _over_a_meeting(
+        meeting, url, application, options, on_event, controlling=False, ssl_context=ssl_context
+    ) as connection:
         yield connection
 
 
@@ -155,8 +159,10 @@ class _Opening:
         server: ServerURL | None,
         options: TraversalOptions | None,
         on_event: events.Listener | None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._key = key
+        self._ssl_context = ssl_context
         self._controlling = controlling
         self._server = server
         self._options = options or TraversalOptions()
@@ -178,8 +184,10 @@ class _Opening:
             server=self._server,
             options=self._options,
             on_event=self.tell,
+            moves=True,
+            ssl_context=self._ssl_context,
         )
-        return Connection(result, tuple(self._story))
+        return Connection(result, leading=self._controlling, story=lambda: tuple(self._story), on_event=self.tell)
 
 
 @contextlib.asynccontextmanager
@@ -191,33 +199,30 @@ async def _over_a_meeting(
     on_event: events.Listener | None,
     *,
     controlling: bool,
+    ssl_context: ssl.SSLContext | None,
 ) -> AsyncIterator[Connection]:
-    mood: Literal["happy", "lonely", "errory"] = "errory"
-    connection: Connection | None = None
     try:
-        try:
-            _check(meeting.peer_versions, application)
-            opening = _Opening(
-                key=meeting.derive("midair stream"),
-                controlling=controlling,
-                server=server,
-                options=options,
-                on_event=on_event,
-            )
-            opening.tell(events.Met())
-            connection = await opening.over(meeting)
-            mood = "happy"
-        except asyncio.CancelledError:
-            mood = "lonely"
-            raise
-        finally:
-            await meeting.close(mood)
-    except BaseException:
-        if connection is not None:
-            await connection.abort()
+        _check(meeting.peer_versions, application)
+        opening = _Opening(
+            key=meeting.derive("midair stream"),
+            controlling=controlling,
+            server=server,
+            options=options,
+            on_event=on_event,
+            ssl_context=ssl_context,
+        )
+        opening.tell(events.Met())
+        connection = await opening.over(meeting)
+    except BaseException as error:
+        await meeting.close("lonely" if isinstance(error, asyncio.CancelledError) else "errory")
         raise
-    async with _lasting(connection):
-        yield connection
+    # The way out of the mailbox takes a round trip, and nobody waits for it.
+    goodbye = asyncio.create_task(meeting.close(), name="midair-goodbye")
+    try:
+        async with _lasting(connection):
+            yield connection
+    finally:
+        await goodbye
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,12 @@ deadlines around every read and write. So two tasks of the connection's own do t
 takes records in until RECEIVE_BYTES wait to be read, the other sends what was written. Readers and writers wait only
 for these.
 
+What begins on the relay moves to a direct connection when there is one, see :mod:`midair.connection.way`.
+
 On the wire: DATA records of up to RECORD_BYTES; CLOSE ends one direction, as anywhere else in the channel, and so is
-half a close; PING is a sign of life for whoever waits, and keeps NATs and the relay from forgetting an idle connection.
+half a close. But nothing moves after CLOSE, and who has ended its stream may have the longer part before it: so as long
+as a direction may still move, END ends its data, and CLOSE follows once it cannot. PING is a sign of life for whoever
+waits, and keeps NATs and the relay from forgetting an idle connection.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
 from midair import events
-from midair.channel import ChannelClosed, RecordType
+from midair.channel import ChannelClosed, Record, RecordType
+from midair.connection.way import Way
 from midair.endpoint import Endpoint
 from midair.errors import ConnectionLostError, MidairError, RemoteProtocolError
 from midair.traversal import PathResult
@@ -26,6 +31,8 @@ __all__ = ["CLOSE_SECONDS", "PING_SECONDS", "SILENCE_SECONDS", "Connection", "St
 
 DATA: Final = 16
 """The first record type that is not the channel's own."""
+END: Final = 17
+"""No DATA after it, as after CLOSE; without payload."""
 RECORD_BYTES: Final = 64 * 1024
 RECEIVE_BYTES: Final = 256 * 1024
 """What may wait here to be read; beyond that the other side is slowed down."""
@@ -47,34 +54,66 @@ class Connection:
 
     Reading and writing raise ConnectionLostError when the connection breaks or ends without the peer's having ended it,
     and RemoteProtocolError when what comes is not what a peer sends. What had arrived by then is read before that.
-    Reads and writes may be cancelled, and go on later.
+    Reads and writes may be cancelled, and go on later. They know nothing of a path that changes meanwhile.
     """
 
-    def __init__(self, result: PathResult, story: Story) -> None:
-        """Takes over ``result`` with all that belongs to it; needs a running loop."""
-        self.path: Literal["direct", "relay"] = result.path
-        self.reason = result.reason
-        """When relayed: why not direct, for a person."""
-        self.local: Endpoint = result.local
-        self.remote: Endpoint = result.remote
-        """The peer, or the relay."""
-        self.story = story
-        self._result = result
-        self._channel = result.channel
+    def __init__(
+        self,
+        result: PathResult,
+        *,
+        leading: bool,
+        story: Callable[[], Story] = lambda: (),
+        on_event: events.Listener = lambda event: None,
+    ) -> None:
+        """Takes over ``result`` with all that belongs to it; needs a running loop. One side is ``leading``.
+        ``on_event`` is told what happens from now on, and ``story`` has it, too."""
+        self._changed = asyncio.Event()
+        """Something of what follows is different from before."""
+        self._way = Way(result, leading=leading, on_event=on_event, changed=self._changed)
+        self._story = story
         self._incoming = bytearray()
         self._room = RECEIVE_BYTES
         self._ended_by_peer = False
         self._outgoing: deque[memoryview] = deque()
         self._unsent = 0
         self._ending = False
+        self._ended = False
         self._closing = False
         self._lost: dict[Literal["read", "write"], MidairError] = {}
         self._told = False
         """Whether who uses it knows that it was lost."""
-        self._changed = asyncio.Event()
-        """Something of the above is different from before."""
         self._receiver = asyncio.create_task(self._receive(), name="midair-receiver")
         self._sender = asyncio.create_task(self._send(), name="midair-sender")
+
+    @property
+    def path(self) -> Literal["direct", "relay"]:
+        """What the stream goes by, in both directions."""
+        return self._way.chosen.path
+
+    @property
+    def searching(self) -> bool:
+        """Whether it goes by the relay as long as a direct path is looked for."""
+        return self._way.searching
+
+    @property
+    def reason(self) -> str | None:
+        """When relayed for good: why not direct, for a person."""
+        return self._way.chosen.reason
+
+    @property
+    def local(self) -> Endpoint:
+        """Our end of ``path``."""
+        return self._way.chosen.local
+
+    @property
+    def remote(self) -> Endpoint:
+        """The peer, or the relay."""
+        return self._way.chosen.remote
+
+    @property
+    def story(self) -> Story:
+        """What has happened so far."""
+        return self._story()
 
     def __repr__(self) -> str:
         return f"<Connection {self.path} {self.local} to {self.remote}>"
@@ -148,8 +187,9 @@ class Connection:
         """
         self._ending = True
         self._changed.set()
-        await asyncio.wait({self._sender})
-        self._raise_if_lost("write")
+        await self._until(lambda: self._ended or "write" in self._lost)
+        if not self._ended:
+            self._raise_if_lost("write")
 
     # -- the end --
 
@@ -191,8 +231,7 @@ class Connection:
             await asyncio.wait({self._receiver, self._sender})
         finally:
             self._lose("read", ConnectionLostError("this connection is closed"))
-            self._channel.abort()
-            await self._result.leftovers.close_now()
+            await self._way.close()
 
     # -- waiting --
 
@@ -215,7 +254,7 @@ class Connection:
     def _lose(self, direction: Literal["read", "write"], error: MidairError) -> None:
         """What cannot be read from is of no use to write to; but last words may come where nothing can be sent."""
         self._lost.setdefault(direction, error)
-        if direction == "read" and not self._ended_by_peer:
+        if direction == "read":
             self._lost.setdefault("write", error)
         self._changed.set()
 
@@ -237,13 +276,8 @@ class Connection:
             while True:
                 await self._until(lambda: self._closing or len(self._incoming) < self._room)
                 async with asyncio.timeout(SILENCE_SECONDS):
-                    record = await self._channel.receive_async()
-                if record.type == DATA:
-                    if not self._closing:
-                        self._incoming += record.payload
-                        self._changed.set()
-                elif record.type != RecordType.PING:
-                    raise RemoteProtocolError(f"the other side sent a record of type {record.type}")
+                    record = await self._way.receive()
+                self._take_in(record)
         except ChannelClosed:
             self._ended_by_peer = True
             self._changed.set()
@@ -252,21 +286,47 @@ class Connection:
         except (ConnectionLostError, RemoteProtocolError) as error:
             self._lose("read", error)
 
+    def _take_in(self, record: Record) -> None:
+        if record.type == DATA and not self._ended_by_peer:
+            if not self._closing:
+                self._incoming += record.payload
+        elif record.type == END:
+            self._ended_by_peer = True
+        elif record.type != RecordType.PING:
+            raise RemoteProtocolError(f"the other side sent a record of type {record.type}")
+        self._changed.set()
+
     async def _send(self) -> None:
         try:
             while True:
                 try:
                     async with asyncio.timeout(PING_SECONDS):
-                        await self._until(lambda: bool(self._outgoing) or self._ending)
+                        await self._until(self._has_something_to_send)
                 except TimeoutError:
-                    await self._channel.send_async(RecordType.PING, b"")
+                    await self._way.send(RecordType.PING, b"")
                     continue
-                if not self._outgoing:
+                if self._outgoing:
+                    await self._send_one()
+                elif self._way.due:
+                    await self._way.depart()
+                elif self._closing or self._way.settled:
                     break
-                await self._send_one()
-            await self._channel.send_async(RecordType.CLOSE, b"")
+                else:
+                    await self._way.send(END, b"")
+                    self._say_ended()
+            await self._way.send(RecordType.CLOSE, b"")
+            self._say_ended()
         except ConnectionLostError as error:
             self._lose("write", error)
+
+    def _has_something_to_send(self) -> bool:
+        if self._outgoing or self._way.due:
+            return True
+        return self._ending and (not self._ended or self._closing or self._way.settled)
+
+    def _say_ended(self) -> None:
+        self._ended = True
+        self._changed.set()
 
     async def _send_one(self) -> None:
         """One record; small writes that wait share one."""
@@ -279,6 +339,6 @@ class Connection:
                 first = first[:left]
             parts.append(first)
             left -= len(first)
-        await self._channel.send_async(DATA, b"".join(parts))
+        await self._way.send(DATA, b"".join(parts))
         self._unsent -= RECORD_BYTES - left
         self._changed.set()

@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -20,10 +20,9 @@ from websockets.exceptions import (
 )
 
 from midair.config import ServerURL
-from midair.errors import MidairError, ProxyError, QuotaError, ServerUnreachableError
+from midair.errors import MidairError, ProxyError, QuotaError, SecretError, ServerUnreachableError
 from midair.proxy import open_tunnel
 from midair.rendezvous import steps, wire
-from midair.rendezvous.machine import Machine
 
 __all__ = ["Mailbox"]
 
@@ -42,13 +41,22 @@ _OUR_COMPLAINTS: Final = frozenset({1002, 1003, 1007, 1009})
 """Close codes that we send when what we got breaks the WebSocket protocol or is too big (RFC 6455 section 7.4.1)."""
 
 
+class Driven(Protocol):
+    """A :class:`midair.rendezvous.machine.Machine`, or what is driven in the same way."""
+
+    @property
+    def deadline(self) -> float | None: ...
+
+    def handle(self, event: steps.Event, *, now: float) -> list[steps.Command]: ...
+
+
 class Mailbox:
     """Runs ``machine`` against ``server``; commands that are not about the connection go to ``on_command``."""
 
     def __init__(
         self,
         server: ServerURL,
-        machine: Machine,
+        machine: Driven,
         *,
         on_command: Callable[[steps.Command], None],
         ssl_context: ssl.SSLContext | None = None,
@@ -156,6 +164,7 @@ class Mailbox:
     async def _open(self) -> ClientConnection:
         way, seconds = await self._way()
         tls: dict[str, Any] = {"ssl": self._ssl_context or True} if self._server.secure else {}
+        authorization = self._server.authorization
         try:
             return await connect(
                 self._server.mailbox_url,
@@ -163,6 +172,7 @@ class Mailbox:
                 # The environment's proxies are looked at elsewhere, once for the meeting and the relay.
                 proxy=None,
                 user_agent_header=None,
+                additional_headers=None if authorization is None else {"Authorization": authorization},
                 open_timeout=seconds,
                 close_timeout=HANG_UP_SECONDS,
                 # The machine's own pings also show that the server's mailbox side is alive.
@@ -204,6 +214,9 @@ class Mailbox:
     def _explain(self, error: Exception) -> MidairError:
         if isinstance(error, InvalidStatus) and error.response.status_code == 429:
             return QuotaError(f"the server at {self._server} has had too many connections from here")
+        if isinstance(error, InvalidStatus) and error.response.status_code == 401:
+            told = "does not take the secret it was told" if self._server.secret else "is private: it wants a secret"
+            return SecretError(f"the server at {self._server} {told}")
         way = "" if self._server.proxy is None else f" through the proxy at {self._server.proxy}"
         explained = ServerUnreachableError(f"the server at {self._server} cannot be reached{way}: {_in_words(error)}")
         explained.__cause__ = error

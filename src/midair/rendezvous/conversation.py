@@ -5,6 +5,10 @@ takes effect once, when everything before it is there. What this side says stays
 that it can be said again.
 
     AWAITING_PAKE ── pake ── AWAITING_VERSION ── version unseals ── CONFIRMED
+
+Who has our *version* can test one guess of the code with it, in peace. So the sender, who waits for whoever comes, says
+its own only when the other side's is there: who comes and goes without it has had no guess, and the code is as good as
+before. A receiver proves itself first, and loses nothing by it, since it knows when it types the code.
 """
 
 from __future__ import annotations
@@ -65,7 +69,8 @@ class Conversation:
         self._role = role
         self._versions = {"app_versions": {**app_versions, "role": role}}
         self._entropy = entropy
-        self._exchange = KeyExchange(code, app_id, entropy)
+        self._waits = role == "sender"
+        self._exchange = KeyExchange(code, app_id, entropy, waits=self._waits)
         self._key: bytes | None = None
         self._confirmed = False
         self._taken: set[str] = set()
@@ -118,10 +123,16 @@ class Conversation:
                 self._key = self._exchange.finish(self._stash.pop("pake"))
             except KeyExchangeError as error:
                 raise RemoteProtocolError(f"the other side's key exchange is broken: {error}") from error
-            outcomes.append(self._post("version", msgspec.json.encode(self._versions)))
+            if self._waits and self._exchange.peer_waits:
+                raise _same_role(self._role)
+            if not self._waits:
+                outcomes.append(self._post_version())
         if not self._confirmed:
             if "version" not in self._stash:
                 return outcomes
+            if self._waits:
+                # Also to one who does not know the code: it was their one guess, and they are to hear how it went.
+                outcomes.append(self._post_version())
             outcomes.append(self._confirm(self._key, self._stash.pop("version")))
         while (phase := str(self._next_in)) in self._stash:
             outcomes.append(Delivered(message=self._unseal_confirmed(phase, self._stash.pop(phase))))
@@ -139,8 +150,7 @@ class Conversation:
         except (msgspec.DecodeError, RecursionError) as error:
             raise RemoteProtocolError("the other side's version message cannot be read") from error
         if versions.get("role") == self._role:
-            both = "send" if self._role == "sender" else "receive"
-            raise IncompatibleError(f"both sides want to {both}", hint="One side sends, the other receives.")
+            raise _same_role(self._role)
         self._confirmed = True
         return Confirmed(key=key, peer_versions=versions)
 
@@ -152,10 +162,18 @@ class Conversation:
         except UnsealError:
             raise RemoteProtocolError("a message was changed on its way through the server") from None
 
+    def _post_version(self) -> Posted:
+        return self._post("version", msgspec.json.encode(self._versions))
+
     def _post(self, phase: str, message: bytes) -> Posted:
         assert self._key is not None
         self.outbox[phase] = seal(self._key, self._side, phase, message, self._entropy(24)).hex()
         return Posted(phase=phase)
+
+
+def _same_role(role: Role) -> IncompatibleError:
+    both = "send" if role == "sender" else "receive"
+    return IncompatibleError(f"both sides want to {both}", hint="One side sends, the other receives.")
 
 
 class _VersionBody(msgspec.Struct, frozen=True):

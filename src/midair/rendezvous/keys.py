@@ -39,9 +39,11 @@ class UnsealError(ValueError):
     """Sealed with another key, or changed."""
 
 
-class _PakeBody(msgspec.Struct, frozen=True):
+class _PakeBody(msgspec.Struct, frozen=True, omit_defaults=True):
     pake_v1: Annotated[str, Meta(pattern=r"\A53[0-9a-fA-F]{64}\Z")]
     """Hex of b"S" (symmetric) and one Ed25519 point."""
+    waits: bool = False
+    """Whoever says this proves the key only to who has proved it. magic-wormhole does not know it."""
 
 
 _PAKE_DECODER: Final = msgspec.json.Decoder(_PakeBody)
@@ -50,9 +52,12 @@ _PAKE_DECODER: Final = msgspec.json.Decoder(_PakeBody)
 class KeyExchange:
     """One side of one SPAKE2 run; good for one code and one answer, so one guess."""
 
-    def __init__(self, code: str, app_id: str, entropy: Entropy) -> None:
+    def __init__(self, code: str, app_id: str, entropy: Entropy, *, waits: bool = False) -> None:
+        """``waits``: we do not prove the key first."""
+        self.peer_waits = False
+        """Nor does the other side, as it said in its message."""
         self._spake = SPAKE2_Symmetric(_to_bytes(code), idSymmetric=_to_bytes(app_id), entropy_f=entropy)
-        self.message: Final[bytes] = msgspec.json.encode(_PakeBody(self._spake.start().hex()))
+        self.message: Final[bytes] = msgspec.json.encode(_PakeBody(self._spake.start().hex(), waits))
         """The body of our ``pake`` message."""
 
     def finish(self, body: bytes) -> bytes:
@@ -63,8 +68,9 @@ class KeyExchange:
         Raises: KeyExchangeError.
         """
         try:
-            answer = bytes.fromhex(_PAKE_DECODER.decode(body).pake_v1)
-            key = self._spake.finish(answer)
+            theirs = _PAKE_DECODER.decode(body)
+            self.peer_waits = theirs.waits
+            key = self._spake.finish(bytes.fromhex(theirs.pake_v1))
         except (msgspec.DecodeError, RecursionError) as error:
             raise KeyExchangeError("not a SPAKE2 message") from error
         # The library has no one root for what a bad point raises: ValueError, AssertionError, SPAKEError among them.

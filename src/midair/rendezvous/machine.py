@@ -10,7 +10,8 @@ come back (the echo is the acknowledgement), and what is heard twice counts once
 
 *pake* carries SPAKE2; *version* is the first message sealed with the key. Until the other side's *version* unseals
 nothing else is said or delivered. One that does not unseal means a wrong code, and because each side says its own
-before it reads the other's, both find out. The nameplate is released when the other side is first heard.
+before it judges the other's, both find out; the receiver says its own first. The nameplate is released when the other
+side is first heard.
 
 An open is followed by a ``ping``. Its ``pong`` comes after the playback, so a message of ours that had been
 acknowledged and was not played was forgotten by the server (restarted, without a disk), and is said again.
@@ -35,6 +36,7 @@ from midair.errors import (
     WrongCodeError,
 )
 from midair.rendezvous import steps, wire
+from midair.rendezvous.clearing import Remains
 from midair.rendezvous.conversation import Confirmed, Conversation, Delivered, Posted, Role
 from midair.rendezvous.keys import Entropy
 from midair.rendezvous.refusals import refusal
@@ -48,12 +50,21 @@ from midair.rendezvous.stages import (
     OUTAGE_SECONDS,
     PING_SECONDS,
     PONG_SECONDS,
+    PROOF_SECONDS,
     Stage,
     Timer,
 )
 from midair.rendezvous.steps import Command, Event, Mood, Transmit
 
-__all__ = ["Machine", "Plan"]
+__all__ = ["Machine", "Plan", "UnprovenError"]
+
+
+class UnprovenError(PeerLostError):
+    """Somebody was heard under the code, and went away before they proved that they know it."""
+
+    def __init__(self, remains: Remains) -> None:
+        super().__init__("the other side went away before it proved that it knows the code")
+        self.remains = remains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +209,7 @@ class Machine:
             case Timer.ARRIVAL:
                 return self._fail(self._lonely(), now)
             case Timer.CONFIRM:
-                return self._fail(
-                    PeerLostError("the other side went away before it proved that it knows the code"), now
-                )
+                return self._fail(UnprovenError(self._remains()), now)
             case Timer.CLOSE:
                 return self._end()
             case _:
@@ -274,12 +283,14 @@ class Machine:
         if self._stage is Stage.WAITING:
             self._enter(Stage.CONFIRMING)
             self._timers.pop(Timer.ARRIVAL, None)
-            self._timers[Timer.CONFIRM] = now + CONFIRM_SECONDS
+            self._timers[Timer.CONFIRM] = now + (PROOF_SECONDS if self._plan.role == "sender" else CONFIRM_SECONDS)
             commands += self._release()
+        said = set(self._outbox)
         try:
             outcomes = self._conversation.receive(message.side, message.phase, message.body)
         except MidairError as error:
-            return commands + self._fail(error, now)
+            last_words = [self._add(phase) for phase in self._outbox if phase not in said]
+            return commands + last_words + self._fail(error, now)
         for outcome in outcomes:
             match outcome:
                 case Posted(phase=phase):
@@ -443,6 +454,19 @@ class Machine:
 
     def _violation(self, reason: str) -> RemoteProtocolError:
         return RemoteProtocolError(f"the server at {self._plan.server} breaks its protocol: {reason}")
+
+    def _remains(self) -> Remains:
+        """What the other side takes up."""
+        assert self._conversation is not None
+        assert self._conversation.peer_side is not None
+        assert self._nameplate is not None
+        assert self._mailbox is not None
+        return Remains(
+            app_id=self._plan.app_id,
+            side=self._conversation.peer_side,
+            nameplate=self._nameplate,
+            mailbox=self._mailbox,
+        )
 
     def _lonely(self) -> MidairError:
         if self._plan.role == "receiver":

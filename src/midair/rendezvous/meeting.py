@@ -15,17 +15,21 @@ import msgspec
 from midair.config import APP_ID, ServerURL
 from midair.errors import PeerLostError
 from midair.rendezvous import steps
+from midair.rendezvous.clearing import Clearing, Remains
 from midair.rendezvous.client import Mailbox
 from midair.rendezvous.codes import generate_code, parse_code
 from midair.rendezvous.conversation import MAX_MESSAGES, Role
 from midair.rendezvous.keys import derive_key
-from midair.rendezvous.machine import Machine, Plan
+from midair.rendezvous.machine import Machine, Plan, UnprovenError
+from midair.rendezvous.refusals import TurnedAwayError
 
 __all__ = ["MAX_MESSAGE_BYTES", "Meeting", "meet_as_receiver", "meet_as_sender"]
 
 MAX_MESSAGE_BYTES: Final = 24 * 1024
 """One message: sealed, in hex and in its frame it stays below 64 KiB, what servers take."""
 
+_TURNED_AWAY_SECONDS: Final = 1.0
+"""Before it is asked again whether there is room."""
 _CLOSE_LIMIT_SECONDS: Final = 2.0
 """After this the goodbye is cut short; the machine's and the driver's own limits add up to a little less."""
 
@@ -52,19 +56,37 @@ async def meet_as_sender(
     Raises: UsageError (the code), ServerUnreachableError, QuotaError, WrongCodeError, CrowdedError, PeerLostError,
         IncompatibleError, RemoteProtocolError.
 
+    Whoever comes and goes before they have proved that they know the code has had no guess, see
+    :mod:`midair.rendezvous.conversation`: the code stays good, and is waited with again.
+
     Cancelling gives the number back and closes the connection, within two seconds.
     """
-    nameplate, given = (None, None) if code is None else parse_code(code)
-    return await _meet(
-        server,
-        role="sender",
-        nameplate=nameplate,
-        make_code=lambda nameplate: given or generate_code(nameplate, os.urandom(word_count)),
-        app_versions=app_versions,
-        on_code=on_code,
-        wait=wait,
-        ssl_context=ssl_context,
-    )
+    loop = asyncio.get_running_loop()
+    deadline = None if wait is None else loop.time() + wait
+    made: list[str] = [] if code is None else [parse_code(code)[1]]
+
+    def make_code(nameplate: str) -> str:
+        made[:] = made or [generate_code(nameplate, os.urandom(word_count))]
+        return made[0]
+
+    announce = on_code
+    while True:
+        try:
+            return await _meet(
+                server,
+                role="sender",
+                nameplate=parse_code(made[0])[0] if made else None,
+                make_code=make_code,
+                app_versions=app_versions,
+                on_code=announce,
+                wait=None if deadline is None else max(0.0, deadline - loop.time()),
+                ssl_context=ssl_context,
+            )
+        except UnprovenError as error:
+            await _clear_away(server, error.remains, ssl_context)
+            if deadline is not None and loop.time() >= deadline:
+                raise
+            announce = None
 
 
 async def meet_as_receiver(
@@ -88,16 +110,30 @@ async def meet_as_receiver(
     Cancelling gives the number back and closes the connection, within two seconds.
     """
     nameplate, given = parse_code(code)
-    return await _meet(
-        server,
-        role="receiver",
-        nameplate=nameplate,
-        make_code=lambda _: given,
-        app_versions=app_versions,
-        on_code=None,
-        wait=wait,
-        ssl_context=ssl_context,
-    )
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    while True:
+        try:
+            return await _meet(
+                server,
+                role="receiver",
+                nameplate=nameplate,
+                make_code=lambda _: given,
+                app_versions=app_versions,
+                on_code=None,
+                wait=max(0.0, deadline - loop.time()),
+                ssl_context=ssl_context,
+            )
+        except TurnedAwayError:
+            # It may be the place of one who was killed in the middle of a meeting, for whom the sender leaves soon.
+            if loop.time() + _TURNED_AWAY_SECONDS >= deadline:
+                raise
+            await asyncio.sleep(_TURNED_AWAY_SECONDS)
+
+
+async def _clear_away(server: ServerURL, remains: Remains, ssl_context: ssl.SSLContext | None) -> None:
+    """Takes some seconds at most, and never fails. Cancelling cuts the connection."""
+    await Mailbox(server, Clearing(remains), on_command=lambda command: None, ssl_context=ssl_context).run()
 
 
 async def _meet(

@@ -15,6 +15,7 @@ __all__ = [
     "OUTAGE_SECONDS",
     "PING_SECONDS",
     "PONG_SECONDS",
+    "PROOF_SECONDS",
     "Stage",
     "Timer",
 ]
@@ -32,6 +33,9 @@ OUTAGE_SECONDS: Final = 60.0
 CONFIRM_SECONDS: Final = 60.0
 """From the other side's first message to the proof that it knows the code; it may first have to notice, by a ping, that
 its connection died while it waited."""
+PROOF_SECONDS: Final = 5.0
+"""The same for a sender, to which the proof comes first: the receiver had our message before it spoke, and says both at
+once. Only where both come at the same time it is a round trip."""
 CLOSE_SECONDS: Final = 1.2
 """How long the server may take to confirm that we leave."""
 

@@ -23,6 +23,8 @@ __all__ = ["ReceiveSession"]
 
 DEFAULT_REJOIN_SECONDS = 20.0
 """A receiver whose sender was killed gives way soon: what it has is in the journal, and the person is told."""
+ALONE_SECONDS = 10.0
+"""The same while the server answers: a sender that lives knows after six seconds, and needs one or two to be there."""
 
 
 class ReceiveSession(Session["Receiver"]):
@@ -43,10 +45,12 @@ class ReceiveSession(Session["Receiver"]):
         traversal: TraversalOptions | None = None,
         rejoin: float | None = None,
         hashed: bool = True,
+        each_file: bool = True,
     ) -> None:
         """``accept`` is asked once, in a thread of its own, before anything is written; it may take its time. So may
         ``resolve``, which is asked once about each thing that has a name of the offer and is something else; without it
         such an offer is refused. Files are ``hashed`` as they cross only if both sides want it.
+        There is a ``file`` event for ``each_file``, or only for those that are not simply there in the end.
 
         A folder is made when it is not there. Raises: LocalIOError when it cannot be written to; nothing has been
         contacted then, and the code is as good as before.
@@ -57,6 +61,8 @@ class ReceiveSession(Session["Receiver"]):
             traversal=traversal or TraversalOptions(),
             rejoin=DEFAULT_REJOIN_SECONDS if rejoin is None else rejoin,
         )
+        if rejoin is None:
+            self._alone = ALONE_SECONDS
         self._code = code
         self._destination = destination if isinstance(destination, Pipe) else Folder(_usable(destination))
         self._accept = accept
@@ -65,6 +71,7 @@ class ReceiveSession(Session["Receiver"]):
         self._accepted_offer: bytes | None = None
         self._wait = wait
         self._hashed = hashed
+        self._each_file = each_file
 
     async def _meet(self, *, again_within: float | None) -> Meeting:
         wait = self._wait if again_within is None else again_within
@@ -77,7 +84,15 @@ class ReceiveSession(Session["Receiver"]):
         from midair.transfer import Receiver
 
         resolve = None if self._resolve is None else self._resolve_once
-        return Receiver(channel, self._destination, self._accept_once, self._emit, resolve=resolve, hashed=self._hashed)
+        return Receiver(
+            channel,
+            self._destination,
+            self._accept_once,
+            self._emit,
+            resolve=resolve,
+            hashed=self._hashed,
+            each_file=self._each_file,
+        )
 
     def _close(self) -> None:
         self._destination.close()

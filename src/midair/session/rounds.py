@@ -38,7 +38,8 @@ from midair.session.shortfall import shortfall
 from midair.transfer import Outcome
 
 if TYPE_CHECKING:
-    from midair.channel import Conversation
+    from midair.channel import Channel, Conversation
+    from midair.session.leaving import Leaving
     from midair.traversal import PathResult
 
 __all__ = ["Party", "Session", "Summary"]
@@ -63,6 +64,7 @@ class Summary:
     """All of it stands under its final name at the receiver."""
     bytes_committed: int = 0
     bytes_crossed: int = 0
+    bytes_saved: int = 0
     bytes_hashed: int = 0
     carried: Counter[str] = field(default_factory=Counter)
     """Bytes both sides have said to each other, by the kind of path."""
@@ -76,6 +78,7 @@ class Summary:
             path=self.path,
             bytes=self.bytes_committed,
             bytes_sent=self.bytes_crossed,
+            bytes_saved=self.bytes_saved,
             bytes_hashed=self.bytes_hashed,
             seconds=round(seconds, 6),
             exit_code=0 if error is None else error.exit_code,
@@ -114,7 +117,11 @@ class Session(abc.ABC, Generic[P]):
         self._listener = on_event
         self._traversal = traversal
         self._rejoin = rejoin
+        self._alone = rejoin
+        """Seconds of that in which the server answers, and nobody comes."""
         self._outcome: Outcome | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+        """What is still said about rounds that are over."""
 
     async def run(self) -> Summary:
         """Carries the transfer through. Emits every event but ``done``, which belongs to whoever ends the session.
@@ -126,7 +133,12 @@ class Session(abc.ABC, Generic[P]):
         try:
             return await self._rounds()
         finally:
+            telling = set(self._telling)
+            for task in telling:
+                task.cancel()
             self._close()
+            if telling:
+                await asyncio.wait(telling)
 
     def _close(self) -> None:
         """Whatever it was, it is over: leave nothing open."""
@@ -198,6 +210,7 @@ class Session(abc.ABC, Generic[P]):
                     options=self._traversal,
                     on_event=self._emit,
                     moves=True,
+                    meets_again=True,
                 )
                 mood = "happy"
             except PeerLostError as error:
@@ -216,7 +229,7 @@ class Session(abc.ABC, Generic[P]):
                 goodbye = asyncio.create_task(meeting.close(mood), name="midair-goodbye")
                 if mood != "happy":
                     await goodbye
-            await self._transfer(result)
+            await self._transfer(result, meeting.key)
         finally:
             try:
                 if result is not None:
@@ -235,14 +248,20 @@ class Session(abc.ABC, Generic[P]):
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise PeerLostError(
-                    f"the connection broke, and the other side did not come back in {self._rejoin:.0f} s"
-                )
+                raise self._stays_away(self._rejoin)
+            within = min(left, self._alone)
             try:
-                return await self._meet(again_within=left)
-            except (ServerUnreachableError, UnknownCodeError, PeerLostError) as error:
+                return await self._meet(again_within=within)
+            except UnknownCodeError as error:
+                if within < left:
+                    raise self._stays_away(within) from error
                 _log.debug("not met again yet: %s", error)
-                await asyncio.sleep(min(_RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+            except (ServerUnreachableError, PeerLostError) as error:
+                _log.debug("not met again yet: %s", error)
+            await asyncio.sleep(min(_RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+
+    def _stays_away(self, seconds: float) -> PeerLostError:
+        return PeerLostError(f"the connection broke, and the other side did not come back in {seconds:.0f} s")
 
     def _versions(self) -> dict[str, Any]:
         return {_VERSIONS_KEY: {"protocol": _PROTOCOL_VERSION}}
@@ -255,19 +274,44 @@ class Session(abc.ABC, Generic[P]):
             newer = "newer" if theirs["protocol"] > _PROTOCOL_VERSION else "older"
             raise IncompatibleError(f"the other side has a {newer} midair", hint="Use the same version on both sides.")
 
-    async def _transfer(self, result: PathResult) -> None:
+    async def _transfer(self, result: PathResult, key: bytes) -> None:
+        from midair.session.leaving import Leaving
         from midair.session.way import Way
 
-        way = Way(result, leading=self.role == "send", on_event=self._emit)
+        leaving = Leaving(self.server, key, self.role)
+        way = Way(result, leading=self.role == "send", on_event=self._emit, tune=self._tune)
+        watching: asyncio.Task[None] | None = None
+        if self._traversal.policy != "direct":  # then nothing at all goes by the relay
+            watching = asyncio.create_task(leaving.watch(way.channel), name="midair-watch")
         well = False
         try:
             async with way.kept_alive():
                 await self._until_ready()
             await self._run_in_thread(self._party(way.channel))
             well = True
+        except ConnectionLostError as error:
+            if leaving.heard:
+                raise ConnectionLostError("the other side has left this connection") from error
+            if leaving.suspicious:
+                self._say_left(leaving)
+            raise
         finally:
+            if watching is not None:
+                watching.cancel()
             await way.close(well=well)
             self.summary.carried += way.carried
+
+    def _say_left(self, leaving: Leaving) -> None:
+        """Beside what follows."""
+        task = asyncio.create_task(leaving.tell(), name="midair-leaving")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    def _tune(self, channel: Channel) -> None:
+        """Begins the bulk phase of a connection. Raises: OSError when it is gone."""
+        from midair.port import tune_for_bulk
+
+        tune_for_bulk(channel.sock)
 
     async def _until_ready(self) -> None:
         """Until this side can make its party; the other side already waits."""
@@ -309,10 +353,11 @@ class Session(abc.ABC, Generic[P]):
             self.summary.bytes_committed = outcome.bytes_committed
             self.summary.outcomes = outcome.files.counts()
             self.summary.bytes_crossed += outcome.bytes_crossed
+            self.summary.bytes_saved += outcome.bytes_saved
             self.summary.bytes_hashed += outcome.bytes_hashed
 
 
 def _import_the_rest(role: str) -> None:
     party = "midair.transfer.sender" if role == "send" else "midair.transfer.receiver"
-    for name in ("midair.traversal", "midair.session.way", party):
+    for name in ("midair.traversal", "midair.session.way", "midair.session.leaving", party):
         importlib.import_module(name)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from midair import events
 from midair.config import ServerURL, TraversalOptions
+from midair.port import check_congestion_control, check_pacing
 from midair.rendezvous import Meeting, meet_as_sender
 from midair.session.rounds import Session
 from midair.transfer import Scanning, Stream
 
 if TYPE_CHECKING:
-    from midair.channel import Conversation
+    from midair.channel import Channel, Conversation
     from midair.transfer import Sender
 
 __all__ = ["SendSession"]
@@ -40,13 +41,20 @@ class SendSession(Session["Sender"]):
         traversal: TraversalOptions | None = None,
         rejoin: float | None = None,
         limit_rate: float | None = None,
+        congestion_control: str | None = None,
+        background: bool = False,
         hashed: bool = True,
+        compress: bool = True,
+        each_file: bool = True,
     ) -> None:
-        """``limit_rate`` is in bytes a second. ``command_for`` turns the code into the
+        """``limit_rate`` is in bytes a second. ``congestion_control`` is one that the system has, None is what suits
+        the path; in the ``background`` everybody else's traffic goes first. ``command_for`` turns the code into the
         receiver's whole command, for the ``code`` event. Files are ``hashed`` as they cross only if both sides want it.
+        Content may be sent ``compress``ed.
+        There is a ``file`` event for ``each_file``, or only for those that are not simply there in the end.
 
-        Raises: LocalIOError, UsageError when the paths cannot be sent; nothing has been contacted then. Where there is
-        much to look at that goes on while the other side is met, and ``run`` raises them.
+        Raises: LocalIOError, UsageError when the paths cannot be sent, or not in this way; nothing has been contacted
+        then. Where there is much to look at that goes on while the other side is met, and ``run`` raises them.
         """
         super().__init__(
             server,
@@ -54,12 +62,20 @@ class SendSession(Session["Sender"]):
             traversal=traversal or TraversalOptions(),
             rejoin=DEFAULT_REJOIN_SECONDS if rejoin is None else rejoin,
         )
+        if congestion_control is not None:
+            check_congestion_control(congestion_control)
+        if background:
+            check_pacing()
+        self._congestion_control = congestion_control
+        self._background = background
         self._source = source if isinstance(source, Stream) else Scanning(source)
         self._code = code
         self._command_for = command_for or (lambda code: f"midair receive --server {server} {code}")
         self._announced = False
         self._limit_rate = limit_rate
         self._hashed = hashed
+        self._compress = compress
+        self._each_file = each_file
 
     async def _meet(self, *, again_within: float | None) -> Meeting:
         return await meet_as_sender(
@@ -88,7 +104,22 @@ class SendSession(Session["Sender"]):
         from midair.transfer import Sender
 
         source = self._source.result() if isinstance(self._source, Scanning) else self._source
-        return Sender(channel, source, self._emit, limit_rate=self._limit_rate, hashed=self._hashed)
+        return Sender(
+            channel,
+            source,
+            self._emit,
+            limit_rate=self._limit_rate,
+            background=self._background,
+            hashed=self._hashed,
+            compress=self._compress,
+            each_file=self._each_file,
+        )
+
+    def _tune(self, channel: Channel) -> None:
+        from midair.session.congestion import choose_congestion_control
+
+        super()._tune(channel)
+        self._emit(choose_congestion_control(channel, self._congestion_control, background=self._background))
 
     def _close(self) -> None:
         if isinstance(self._source, Stream):

@@ -10,10 +10,10 @@ import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from midair import events
-from midair.channel import MovingChannel, RecordType
+from midair.channel import Channel, MovingChannel, RecordType
 from midair.errors import ConnectionLostError
 from midair.port import tune_for_bulk
 from midair.traversal import PathResult
@@ -29,9 +29,18 @@ _log = logging.getLogger("midair.session")
 class Way:
     """``channel`` is what to speak over; needs a running loop."""
 
-    def __init__(self, result: PathResult, *, leading: bool, on_event: events.Listener) -> None:
-        """``result`` stays the caller's, but for its channel."""
-        tune_for_bulk(result.channel.sock)
+    def __init__(
+        self,
+        result: PathResult,
+        *,
+        leading: bool,
+        on_event: events.Listener,
+        tune: Callable[[Channel], None] = lambda channel: tune_for_bulk(channel.sock),
+    ) -> None:
+        """``result`` stays the caller's, but for its channel. ``tune`` begins the bulk phase of each connection that is
+        used; it raises OSError for one that is gone."""
+        tune(result.channel)
+        self._tune = tune
         self.channel = MovingChannel(result.channel, leading=leading, on_moved=self._moved)
         self._result = result
         self._better: PathResult | None = None
@@ -98,7 +107,7 @@ class Way:
             return
         self._better = better
         try:
-            tune_for_bulk(better.channel.sock)
+            self._tune(better.channel)
         except OSError as error:
             _log.debug("gone before it was used: %s", error)
             better.channel.abort()
