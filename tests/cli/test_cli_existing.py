@@ -56,6 +56,20 @@ def test_what_is_there_and_the_same_is_not_sent_again(server: str, tmp_path: Pat
         }
 
 
+def test_a_file_that_only_looks_the_same_is_found_by_verifying(server: str, tmp_path: Path, folder: Path) -> None:
+    source = put(tmp_path / "x.bin", os.urandom(MIB))
+    with both(server, [source], folder, "-y") as (sender, receiver):
+        assert (sender.wait(), receiver.wait()) == (0, 0)
+    before = (folder / "x.bin").stat()
+    with (folder / "x.bin").open("r+b") as file:
+        file.write(bytes(100))
+    os.utime(folder / "x.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with both(server, [source], folder, "-y", "--verify", "--overwrite") as (sender, receiver):
+        assert (sender.wait(), receiver.wait()) == (0, 0)
+    assert receiver.done["outcomes"] == {"received": 1}
+    assert (folder / "x.bin").read_bytes() == source.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("option", "exit_code", "outcome", "there"),
     [

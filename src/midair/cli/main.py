@@ -85,6 +85,7 @@ def send(paths: tuple[str, ...], **options: Any) -> None:
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Replace what is there and differs.")
 @click.option("--rename", "existing", flag_value="rename", help="Keep it, and receive the new one as NAME-1.EXT.")
 @click.option("--skip", "--no-clobber", "existing", flag_value="skip", help="Keep it, without receiving the new one.")
+@click.option("--verify", is_flag=True, help="Hash also what is there already, and receive anew what is not right.")
 @click.option(
     "--wait",
     type=click.FloatRange(0),

@@ -45,11 +45,13 @@ class ReceiveSession(Session["Receiver"]):
         traversal: TraversalOptions | None = None,
         rejoin: float | None = None,
         hashed: bool = True,
+        verify: bool = False,
         each_file: bool = True,
     ) -> None:
         """``accept`` is asked once, in a thread of its own, before anything is written; it may take its time. So may
         ``resolve``, which is asked once about each thing that has a name of the offer and is something else; without it
-        such an offer is refused. Files are ``hashed`` as they cross only if both sides want it.
+        such an offer is refused. Files are ``hashed`` as they cross only if both sides want it. To ``verify``
+        is to hash also what is there already, once.
         There is a ``file`` event for ``each_file``, or only for those that are not simply there in the end.
 
         A folder is made when it is not there. Raises: LocalIOError when it cannot be written to; nothing has been
@@ -71,6 +73,8 @@ class ReceiveSession(Session["Receiver"]):
         self._accepted_offer: bytes | None = None
         self._wait = wait
         self._hashed = hashed
+        self._verify = verify
+        self._receiver: Receiver | None = None
         self._each_file = each_file
 
     async def _meet(self, *, again_within: float | None) -> Meeting:
@@ -84,15 +88,18 @@ class ReceiveSession(Session["Receiver"]):
         from midair.transfer import Receiver
 
         resolve = None if self._resolve is None else self._resolve_once
-        return Receiver(
+        self._verify = self._verify and not (self._receiver is not None and self._receiver.verified)
+        self._receiver = Receiver(
             channel,
             self._destination,
             self._accept_once,
             self._emit,
             resolve=resolve,
             hashed=self._hashed,
+            verify=self._verify,
             each_file=self._each_file,
         )
+        return self._receiver
 
     def _close(self) -> None:
         self._destination.close()

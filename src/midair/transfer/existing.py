@@ -52,10 +52,12 @@ def survey(
     *,
     alike: Mapping[int, AlikeFile],
     published: Callable[[int], bool] = lambda index: False,
+    verify: bool = False,
 ) -> Survey:
     """Look at every name of ``manifest`` that something may have; ``plan`` is told of folders and of what is identical.
 
     ``alike`` are files whose hashes were compared in an earlier run. What is ``published`` is ours and not looked at.
+    To ``verify`` means that only hashes count.
 
     Raises: LocalIOError.
     """
@@ -82,6 +84,8 @@ def survey(
                     continue
                 result.present += 1
                 same = _is_same(entry, found, name, inside, alike.get(index))
+                if verify and same and entry.kind == "file" and entry.size:
+                    same = None
             except OSError as error:
                 raise from_os(error, entry.path) from error
             if same:

@@ -30,6 +30,7 @@ from midair.transfer.plan import Fate, Plan
 from midair.transfer.ranges import RangeSet
 from midair.transfer.receiving import Line
 from midair.transfer.scheduler import Scheduler
+from midair.transfer.verification import Verification
 
 __all__ = ["FileReceiving"]
 
@@ -41,10 +42,19 @@ class FileReceiving:
     """See :class:`midair.transfer.receiving.Receiving`."""
 
     def __init__(
-        self, line: Line, destination: Folder, manifest: Manifest, resolve: Resolve | None, *, hashed: bool = True
+        self,
+        line: Line,
+        destination: Folder,
+        manifest: Manifest,
+        resolve: Resolve | None,
+        *,
+        hashed: bool = True,
+        verify: bool = False,
     ) -> None:
         self._line = line
         self._hashed = hashed
+        self._verify = verify
+        self._verification = Verification(manifest, line.alive)
         self._link = line.link
         self._destination = destination
         self._manifest = manifest
@@ -72,7 +82,9 @@ class FileReceiving:
             bytes_total=self._manifest.total,
             bytes_committed=self._plan.stored_bytes if self.committed else 0,
             bytes_crossed=0 if intake is None else intake.received,
-            bytes_hashed=self._comparison.bytes_hashed + (0 if intake is None else intake.bytes_hashed),
+            bytes_hashed=self._verification.bytes_hashed
+            + self._comparison.bytes_hashed
+            + (0 if intake is None else intake.bytes_hashed),
             committed=self.committed,
             files=self._files,
         )
@@ -88,7 +100,7 @@ class FileReceiving:
         )
         try:
             self._folder = os.open(self._destination.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            found = self._found = inspect(self._folder, manifest, self._plan)
+            found = self._found = inspect(self._folder, manifest, self._plan, verify=self._verify)
             self._intake = Intake(
                 self._folder,
                 manifest,
@@ -197,8 +209,22 @@ class FileReceiving:
             return False
         self._found.survey.clashes += differing
         self._decide()
+        if self._verify and not self._verify_what_is_there(self._found):
+            return False
         self._begin(self._found, self._intake, alike)
         return self._follow(self._intake) and self._commit(self._intake)
+
+    def _verify_what_is_there(self, found: Found) -> bool:
+        """False when the transfer has ended meanwhile."""
+        assert self._folder is not None
+        if found.runs:
+            size = found.durable.total
+            self._line.emit(events.Status(text=f"Verifying {size} bytes that were received before..."))
+            wrong = self._verification.run(self._folder, found)
+            if wrong:
+                files = f"{wrong} file{'' if wrong == 1 else 's'}"
+                self._line.emit(events.Status(text=f"{files} not as received before; to be received anew"))
+        return self._line.alive()
 
     def _decide(self) -> None:
         assert self._folder is not None

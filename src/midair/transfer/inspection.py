@@ -27,6 +27,7 @@ from midair.transfer.manifest import Entry, Manifest
 from midair.transfer.names import escape
 from midair.transfer.plan import Fate, Plan
 from midair.transfer.ranges import RangeSet
+from midair.transfer.wire import Digest
 
 __all__ = ["Found", "check_room", "inspect"]
 
@@ -46,6 +47,8 @@ class Found:
     stage: Stage = Stage.RECEIVING
     durable: RangeSet = field(default_factory=RangeSet)
     """Virtual ranges among the unfinished data that are neither asked for nor hashed again."""
+    runs: list[Digest | int] = field(default_factory=list)
+    """What the journal has on hashes, if they are to be verified (see there)."""
     distrusted: list[int] = field(default_factory=list)
     """Files that the journal vouches for, and that are not there or not so long."""
     parts: set[str] = field(default_factory=set)
@@ -61,13 +64,15 @@ class Found:
     """Entries that have got their names already, in a run that did not come to its end."""
 
 
-def inspect(folder: int, manifest: Manifest, plan: Plan) -> Found:
+def inspect(folder: int, manifest: Manifest, plan: Plan, *, verify: bool = False) -> Found:
     """Look at ``folder``, a descriptor, for what ``manifest`` would write; ``plan`` is told what stands there.
+
+    To ``verify``, what is there already needs its hashes compared.
 
     Raises: TargetExistsError (something where unfinished data would go), LocalIOError (another receiver is at it);
     OSError.
     """
-    opened = JournalFile.open(folder, journal_name(manifest.entries[0].path), manifest)
+    opened = JournalFile.open(folder, journal_name(manifest.entries[0].path), manifest, keep_runs=verify)
     found = Found()
     try:
         alike: dict[int, AlikeFile] = {}
@@ -78,7 +83,9 @@ def inspect(folder: int, manifest: Manifest, plan: Plan) -> Found:
         if found.stage is not Stage.RECEIVING:
             _take_over(folder, manifest, plan, found)
         if found.stage is not Stage.COMMITTED:
-            found.survey = survey(folder, manifest, plan, alike=alike, published=found.published.__contains__)
+            found.survey = survey(
+                folder, manifest, plan, alike=alike, published=found.published.__contains__, verify=verify
+            )
         _check_parts(folder, manifest, plan, found)
         if found.begun and found.stage is Stage.RECEIVING:
             _distrust_what_is_not_there(folder, manifest, found)
@@ -142,6 +149,7 @@ def _judge_journal(folder: int, manifest: Manifest, found: Found, said: JournalR
         return
     found.begun, found.stage = True, said.stage
     found.durable = said.durable if said.stage is Stage.RECEIVING else RangeSet([(0, manifest.total)])
+    found.runs = said.runs if said.stage is Stage.RECEIVING else []
     found.parts, found.leftovers = said.parts, set()
     found.exceptions = said.exceptions
 

@@ -202,8 +202,9 @@ class JournalReader:
     ``manifest`` is what is offered now; runs are only looked at when the journal is about the same.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, *, keep_runs: bool = False) -> None:
         self._manifest = manifest
+        self._keep_runs = keep_runs
         self._pending = bytearray()
         self._ended = False
         self._blank = False
@@ -219,6 +220,8 @@ class JournalReader:
         self.parts: set[str] = set()
         self.durable = RangeSet()
         """Virtual ranges that can be relied on, as far as the journal knows."""
+        self.runs: list[Digest | int] = []
+        """If they were to be kept: the runs with their hashes, and the files that were dropped, as they came."""
         self.stage = Stage.RECEIVING
         self.alike: dict[int, AlikeFile] = {}
         self.exceptions: dict[int, tuple[str, str]] = {}
@@ -312,6 +315,8 @@ class JournalReader:
         for run in runs:
             base = self._manifest.start(run.file)
             self.durable.add(base + run.start, base + run.end)
+            if self._keep_runs and isinstance(run, Digest):
+                self.runs.append(run)
         return True
 
     def _drop(self, file: int) -> bool:
@@ -319,6 +324,8 @@ class JournalReader:
             return False
         base = self._manifest.start(file)
         self.durable.subtract(base, base + self._manifest.entries[file].size)
+        if self._keep_runs:
+            self.runs.append(file)
         return True
 
 

@@ -31,7 +31,9 @@ class JournalFile:
         self._end = 0
 
     @classmethod
-    def open(cls, folder: int, name: str, manifest: Manifest) -> tuple[JournalFile, JournalReader] | None:
+    def open(
+        cls, folder: int, name: str, manifest: Manifest, *, keep_runs: bool = False
+    ) -> tuple[JournalFile, JournalReader] | None:
         """The journal that is there and what it says; None when there is none. ``folder`` is held by the caller.
 
         Raises: LocalIOError when another receiver uses it; TargetExistsError when it is not a journal of ours.
@@ -42,7 +44,7 @@ class JournalFile:
             except FileNotFoundError:
                 return None
             if found is not None:
-                reader = JournalReader(manifest)
+                reader = JournalReader(manifest, keep_runs=keep_runs)
                 try:
                     found._read(reader)
                 except BaseException:

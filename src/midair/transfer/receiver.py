@@ -56,17 +56,20 @@ class Receiver:
         resolve: Resolve | None = None,
         limits: LinkLimits | None = None,
         hashed: bool = True,
+        verify: bool = False,
         each_file: bool = True,
     ) -> None:
         """``accept`` is called in a thread of its own, before anything is written, and may take its time; so is
         ``resolve``, for each thing of another kind or content that has a name of the offer. With None for it such an
         offer is refused. When the transfer ends meanwhile the answer is not waited for; ``offer.withdrawn()`` tells it.
 
-        Files are ``hashed`` as they cross only if both sides want that. What became of ``each_file`` is told at the
+        Files are ``hashed`` as they cross only if both sides want that. To ``verify`` is to hash also what an earlier
+        run has received, and what stands there and is said to be the same. What became of ``each_file`` is told at the
         end, or only of those that are not simply there.
         """
         self._destination = destination
         self._hashed = hashed
+        self._verify = verify
         self._accept = accept
         self._resolve = resolve
         self._resolve_in_turn = None if resolve is None else self._resolve_one
@@ -88,6 +91,11 @@ class Receiver:
         """How far it has come; from any thread. Its ``committed`` may be true although ``run`` raises
         ConnectionLostError: then all is here, and only the sender may not know."""
         return Outcome() if self._receiving is None else self._receiving.outcome
+
+    @property
+    def verified(self) -> bool:
+        """What was there has been verified, and what was not right is written off."""
+        return self._verify and self._receiving is not None and self._receiving.begun
 
     def run(self) -> Outcome:
         """Blocks until everything is committed and the sender knows. Files that could not be are named in the outcome.
@@ -165,7 +173,9 @@ class Receiver:
         hashed = self._hashed and self._offer.hashed
         if isinstance(self._destination, Pipe):
             return PipeReceiving(self._line, self._destination, manifest, hashed=hashed)
-        return FileReceiving(self._line, self._destination, manifest, self._resolve_in_turn, hashed=hashed)
+        return FileReceiving(
+            self._line, self._destination, manifest, self._resolve_in_turn, hashed=hashed, verify=self._verify
+        )
 
     def _consider(self, receiving: Receiving) -> None:
         """The offer is whole: look at what is there, then have the worker ask."""

@@ -9,7 +9,7 @@ from midair.transfer.manifest import Manifest
 from midair.transfer.ranges import Range
 from midair.transfer.wire import Digest
 
-__all__ = ["files_of", "spans", "without"]
+__all__ = ["apart", "files_of", "spans", "without"]
 
 
 def files_of(run: Digest) -> range:
@@ -21,11 +21,18 @@ def without(manifest: Manifest, run: Digest, dropped: Set[int]) -> Iterator[Dige
     """What is left of it without the files that were ``dropped``."""
     if dropped.isdisjoint(files_of(run)):
         yield run
+    else:
+        yield from (each for each in apart(manifest, run) if each.file not in dropped)
+
+
+def apart(manifest: Manifest, run: Digest) -> Iterator[Digest]:
+    """One for each of its files."""
+    if run.files == 1:
+        yield run
         return
     for place, index in enumerate(files_of(run)):
-        if index not in dropped:
-            digest = None if run.blake3 is None else run.blake3[32 * place : 32 * place + 32]
-            yield Digest(index, 0, manifest.entries[index].size, digest)
+        digest = None if run.blake3 is None else run.blake3[32 * place : 32 * place + 32]
+        yield Digest(index, 0, manifest.entries[index].size, digest)
 
 
 def spans(manifest: Manifest, parts: Iterable[Digest | HollowRun]) -> Iterator[Range]:
