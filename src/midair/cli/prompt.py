@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -45,9 +47,39 @@ def read_text() -> str:
     if sys.stdin.isatty():
         print("The text, ended by Ctrl-D on a line of its own:", file=sys.stderr, flush=True)  # noqa: T201
     try:
-        return sys.stdin.buffer.read(MAX_TEXT_BYTES + 1).decode()
+        return _read_stdin(MAX_TEXT_BYTES + 1).decode()
     except UnicodeDecodeError:
         raise UsageError("what came in on stdin is not text", hint="Send it with - instead.") from None
+
+
+def _read_stdin(most: int) -> bytes:
+    """To its end, or ``most`` bytes of it.
+
+    A signal that comes on the way into a read is only told when the read is over, which here a person decides. So the
+    wait is for the signal, too.
+    """
+    if os.name == "nt":  # select is for sockets only; Ctrl-C ends a read from a console there. Not tried.
+        return sys.stdin.buffer.read(most)
+    descriptor = sys.stdin.fileno()
+    content = bytearray()
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    try:
+        while len(content) < most:
+            ready, _, _ = select.select([descriptor, woken], [], [])
+            if woken in ready:
+                os.read(woken, 100)  # whoever handles the signal has by now, or does before the next wait
+            if descriptor in ready:
+                piece = os.read(descriptor, most - len(content))
+                if not piece:
+                    break
+                content += piece
+        return bytes(content)
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(woken)
+        os.close(waker)
 
 
 class Person:
