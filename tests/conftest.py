@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import pytest
 from support import Command, serving
 
 __all__: list[str] = []
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background so. The commands that tests start would inherit it, and be deaf to
+    # Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
